@@ -1,0 +1,1 @@
+"""gpumod: the cockpit of a GPU box."""

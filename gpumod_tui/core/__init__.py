@@ -1,0 +1,1 @@
+"""What gpumod decides: no I/O but clocks and threads."""

@@ -1,0 +1,116 @@
+"""What happened, for the time axis of the memory graph: switches, units that failed, loads that were refused."""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from gpumod_tui.core.events import Event, SwitchEnded, SwitchSeen, SwitchStarted
+from gpumod_tui.core.models import ActiveState, ServiceView, Snapshot
+from gpumod_tui.core.results import Outcome
+
+_KEPT: Final = 200
+_SAME_S: Final = 2.0
+"""Two reports of one end, the manager's and the state folder's, are this close."""
+
+
+class MarkKind(StrEnum):
+    """What a mark stands for, the least important first."""
+
+    BEGAN = "began"
+    """A switch."""
+    ENDED = "ended"
+    """A switch, well."""
+    REFUSED = "refused"
+    """A load, or a switch."""
+    FAILED = "failed"
+    """A unit, or a switch."""
+
+
+_ENDS: Final = {
+    Outcome.DONE: MarkKind.ENDED,
+    Outcome.CANCELLED: MarkKind.ENDED,
+    Outcome.REFUSED: MarkKind.REFUSED,
+    Outcome.FAILED: MarkKind.FAILED,
+}
+"""Switches that ended in another way never began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One moment that explains the graph."""
+
+    at: float
+    """Unix time, seconds."""
+    kind: MarkKind
+    words: str
+
+
+class MarkBook:
+    """Collects marks from snapshots and from switches; the oldest are forgotten. Single-threaded."""
+
+    def __init__(self) -> None:
+        self._marks: deque[Mark] = deque(maxlen=_KEPT)
+        self._failed: dict[str, float | None] = {}
+        self._restarts: dict[str, int] = {}
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """By time."""
+        return tuple(sorted(self._marks, key=lambda mark: mark.at))
+
+    def note(self, mark: Mark) -> None:
+        """Take a mark, unless the same is there already."""
+        if not any(_same(mark, known) for known in self._marks):
+            self._marks.append(mark)
+
+    def copy(self) -> "MarkBook":
+        """The same marks, for a look back."""
+        book = MarkBook()
+        book._marks.extend(self._marks)
+        return book
+
+    def follow(self, event: Event, now: float) -> None:
+        """Take a switch's beginning and end, this process's or another's."""
+        if isinstance(event, SwitchStarted):
+            self.note(Mark(event.at, MarkKind.BEGAN, _name(event.target)))
+        elif isinstance(event, SwitchEnded):
+            self._end(event.result.mode, event.result.outcome, now)
+        elif isinstance(event, SwitchSeen):
+            record = event.record
+            self.note(Mark(record.started_at, MarkKind.BEGAN, _name(record.target)))
+            if record.outcome is not None and record.ended_at is not None:
+                self._end(record.target, Outcome(record.outcome), record.ended_at)
+
+    def _end(self, target: str, outcome: Outcome, at: float) -> None:
+        kind = _ENDS.get(outcome)
+        if kind is not None:
+            cancelled = " cancelled" if outcome is Outcome.CANCELLED else ""
+            self.note(Mark(at, kind, f"{_name(target)}{cancelled}"))
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Find what failed or was refused since the last snapshot."""
+        for view in snapshot.services:
+            self._failure(view, snapshot.at)
+        for refusal in snapshot.refusals:
+            self.note(Mark(refusal.at, MarkKind.REFUSED, refusal.model or refusal.unit.removesuffix(".service")))
+
+    def _failure(self, view: ServiceView, now: float) -> None:
+        state = view.state
+        restarts = self._restarts.get(view.id)
+        self._restarts[view.id] = state.restarts
+        if restarts is not None and state.restarts > restarts:
+            self.note(Mark(now, MarkKind.FAILED, f"{view.id} restarts"))
+        if state.active_state is not ActiveState.FAILED:
+            self._failed.pop(view.id, None)
+        elif view.id not in self._failed or self._failed[view.id] != state.since:
+            self._failed[view.id] = state.since
+            self.note(Mark(state.since or now, MarkKind.FAILED, view.id))
+
+
+def _name(target: str) -> str:
+    return target.removeprefix("service ")
+
+
+def _same(mark: Mark, known: Mark) -> bool:
+    return mark.kind is known.kind and mark.words == known.words and abs(mark.at - known.at) < _SAME_S

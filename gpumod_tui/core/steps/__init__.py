@@ -1,0 +1,1 @@
+"""The steps of a switch; each returns what it did, in words."""

@@ -1,0 +1,1 @@
+"""One system each; they raise `core.errors` only and do not know each other."""

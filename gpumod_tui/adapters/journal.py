@@ -1,0 +1,151 @@
+"""journald, the user's part, through journalctl."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import IO, TYPE_CHECKING, Final
+
+from gpumod_tui.adapters._journal_pages import read_page
+from gpumod_tui.adapters._journal_records import Record, decode, log_line, overlong_line
+from gpumod_tui.adapters._journalctl import LINE_BYTES, command, ends_of_overlong, environment, matches_of, run
+from gpumod_tui.core.errors import JournalUnavailable
+from gpumod_tui.core.models import LogLine, LogPage, LogPlace
+
+if TYPE_CHECKING:
+    from gpumod_tui.core.ports import Closeable
+
+_END_S: Final = 2.0
+_BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_JITTER_S: Final = 0.05
+"""journald reads several sockets in turn: a server's first word may be stamped before systemd's "Starting"."""
+
+
+class JournalctlJournal:
+    """The port Journal over journalctl."""
+
+    def tail(self, unit: str, lines: int, *, invocation_id: str = "") -> tuple[LogLine, ...]:
+        """The newest lines, oldest first; of one invocation if given. Raises: JournalUnavailable."""
+        if not invocation_id:
+            return tuple(self._read((unit,), lines, matches_of((unit,))))
+        own = [f"_SYSTEMD_USER_UNIT={unit}", f"_SYSTEMD_INVOCATION_ID={invocation_id}"]
+        about = [f"USER_UNIT={unit}", f"USER_INVOCATION_ID={invocation_id}"]
+        found = self._read((unit,), lines, [*own, "+", *about])
+        if found:
+            found += self._unattributed(unit, lines, found[0].at - _JITTER_S)
+        return tuple(sorted(found, key=lambda line: line.at)[-lines:])
+
+    def follow(self, units: Iterable[str], sink: Callable[[LogLine], None], *, backlog: int = 200) -> Closeable:
+        """Hand every line to `sink`, from one thread, the newest `backlog` lines of all units first."""
+        return _Follower(frozenset(units), sink, backlog)
+
+    def page(
+        self, units: Iterable[str], place: LogPlace, lines: int, *, later: bool = False, priority: int = 7
+    ) -> LogPage:
+        """About `lines` lines before or after a place. Raises: JournalUnavailable."""
+        return read_page(tuple(sorted(units)), place, lines, later=later, priority=priority)
+
+    def _unattributed(self, unit: str, lines: int, since: float) -> list[LogLine]:
+        """What processes said that had died before journald looked which invocation, or even which unit, they were
+        of: about one in twenty of those that end at once, and then it is the reason."""
+        matches = [f"_SYSTEMD_USER_UNIT={unit}", "+", f"SYSLOG_IDENTIFIER={unit}"]
+        records = run(f"--since=@{since:.6f}", f"--lines={lines}", *matches)
+        return _lines(
+            [record for record in records if record.invocation is None and record.about_unit is None], (unit,)
+        )
+
+    def _read(self, units: tuple[str, ...], lines: int, matches: list[str]) -> list[LogLine]:
+        return _lines(run(f"--lines={lines}", *matches), units)
+
+
+class _Follower:
+    """One `journalctl --follow` and the thread that reads it; when it dies another goes on where it ended."""
+
+    def __init__(self, units: frozenset[str], sink: Callable[[LogLine], None], backlog: int) -> None:
+        self._units = units
+        self._sink = sink
+        self._backlog = backlog
+        self._matches = matches_of(tuple(sorted(units)))
+        self._where = ""
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, name="gpumod-journal", daemon=True)
+        if units:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the process and the thread; no line is handed on afterwards."""
+        self._closing.set()
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_END_S)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._closing.is_set():
+            before = self._where
+            with contextlib.suppress(OSError, JournalUnavailable):
+                self._begin()
+                self._follow_once()
+            # One that handed on lines did not fail at its start: the next goes on without delay.
+            failures = 0 if self._where != before else min(failures + 1, len(_BACKOFF_S))
+            self._closing.wait(_BACKOFF_S[failures - 1] if failures else 0.0)
+
+    def _begin(self) -> None:
+        """The backlog, and where to go on. Not left to the follower: one that began where nothing matched yet
+        (`--follow --lines=200`) now and then shows nothing ever after."""
+        if self._where:
+            return
+        began = time.time()
+        records = run(f"--lines={self._backlog}", *self._matches)
+        for record in records:
+            self._take(record)
+        if not records:
+            self._where = f"--since=@{began:.6f}"
+
+    def _take(self, record: Record) -> None:
+        found = log_line(record, self._units)
+        if found is not None and not self._closing.is_set():
+            self._sink(found)
+        self._where = f"--after-cursor={record.cursor}"
+
+    def _follow_once(self) -> None:
+        # Without --no-tail a follower shows the newest ten lines only, also after a cursor: the others would be lost.
+        call = [*command("--follow", "--no-tail", self._where), *self._matches]
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._process = process = subprocess.Popen(
+                call, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        assert process.stdout is not None
+        try:
+            self._hand_on(process.stdout)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+    def _hand_on(self, stream: IO[bytes]) -> None:
+        while (line := stream.readline(LINE_BYTES)) and not self._closing.is_set():
+            if not line.endswith(b"\n") and len(line) >= LINE_BYTES:
+                self._skip_rest(stream, line)
+                continue
+            record = decode(line)
+            if record is not None:
+                self._take(record)
+
+    def _skip_rest(self, stream: IO[bytes], head: bytes) -> None:
+        found = overlong_line(ends_of_overlong(stream, head), self._units, time.time())
+        if found is not None:
+            self._sink(found)
+
+
+def _lines(records: list[Record], units: tuple[str, ...]) -> list[LogLine]:
+    return [line for record in records if (line := log_line(record, units)) is not None]

@@ -1,0 +1,145 @@
+"""Preset files: found, parsed, and kept parsed until one changes."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gpumod_tui.adapters._parsed import fingerprint, keep, kept
+from gpumod_tui.adapters.config_yaml import home_folder, load_config, preset_folders
+from gpumod_tui.adapters.places import Places
+from gpumod_tui.core import models
+from gpumod_tui.core.config import Config
+from gpumod_tui.core.errors import PresetInvalid
+from gpumod_tui.core.models import Mode, Service
+from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.resources import packaged
+
+if TYPE_CHECKING:
+    from gpumod_tui.core.catalog import Document
+
+_SUFFIXES: Final = (".yaml", ".yml")
+_CODE: Final = tuple(
+    str(Path(models.__file__).with_name(f"{name}.py"))
+    for name in ("models", "registry", "catalog", "presets", "preset_schema", "refusals", "validation", "paths")
+) + tuple(str(Path(__file__).with_name(name)) for name in ("presets_yaml.py", "_parsed.py", "_yaml.py"))
+
+
+class _Catalog(msgspec.Struct, array_like=True):
+    services: list[Service]
+    modes: list[Mode]
+    problems: list[tuple[str, str, str, str]]
+    warnings: list[str]
+
+
+def load_registry(
+    places: Places, environ: Mapping[str, str] | None = None, config: Config | None = None
+) -> ServiceRegistry:
+    """All services and modes; a router without a folder of its own gets the configured one. Raises: ConfigInvalid."""
+    environ = os.environ if environ is None else environ
+    config = config or load_config(places, environ)
+    home = home_folder(environ)
+    found, warnings = _found(places, environ, config)
+    store = places.cache / "presets.msgpack"
+    every = [file for _, files in found for file in files]
+    key = fingerprint(every, (home, [str(folder) for folder, _ in found], warnings), _CODE)
+    catalog = kept(store, key, _Catalog, dec_hook=_decode)
+    if catalog is None:
+        catalog = _parse(found, home, warnings)
+        keep(store, key, catalog, enc_hook=_encode)
+    return ServiceRegistry(
+        services=MappingProxyType({item.id: _with_models_dir(item, config) for item in catalog.services}),
+        modes=MappingProxyType({item.id: item for item in catalog.modes}),
+        problems=tuple(PresetInvalid(Path(source), *rest) for source, *rest in catalog.problems),
+        warnings=tuple(catalog.warnings),
+    )
+
+
+def check_files(places: Places, paths: Iterable[Path], environ: Mapping[str, str] | None = None) -> ServiceRegistry:
+    """The catalog as it would be with these files, or those below these folders, last; only their own problems."""
+    from gpumod_tui.core.catalog import build_registry
+
+    environ = os.environ if environ is None else environ
+    found, _ = _found(places, environ, load_config(places, environ))
+    given = [file for path in paths for file in (_files(path) if path.is_dir() else (path,))]
+    same = {file.resolve() for file in given}
+    others = [(folder, [file for file in files if file.resolve() not in same]) for folder, files in found]
+    built = build_registry(read_documents([*others, (Path(), given)]), home_folder(environ))
+    return replace(
+        built,
+        problems=tuple(problem for problem in built.problems if problem.source in given),
+        warnings=tuple(text for text in built.warnings if any(str(file) in text for file in given)),
+    )
+
+
+def _found(
+    places: Places, environ: Mapping[str, str], config: Config
+) -> tuple[list[tuple[Path, list[Path]]], list[str]]:
+    """The folders with their files, the weakest first, and a warning for each that is not there."""
+    named = dict.fromkeys((*preset_folders(environ), *config.presets))
+    folders = dict.fromkeys((packaged("presets"), places.config / "presets", *named))
+    warnings = [f"no folder of presets {folder}" for folder in named if not folder.is_dir()]
+    return [(folder, list(_files(folder))) for folder in folders], warnings
+
+
+def read_documents(folders: Iterable[tuple[Path, Iterable[Path]]]) -> Iterator["Document"]:
+    """The files of folders, in their order."""
+    from gpumod_tui.adapters._yaml import read_yaml
+    from gpumod_tui.core.catalog import Document
+
+    for place, (_, files) in enumerate(folders):
+        for file in files:
+            content, text, fault = read_yaml(file)
+            yield Document(file, place, content, fault, text)
+
+
+def _parse(found: list[tuple[Path, list[Path]]], home: Path, warnings: list[str]) -> _Catalog:
+    from gpumod_tui.core.catalog import build_registry
+
+    built = build_registry(read_documents(found), home, warnings)
+    return _Catalog(
+        services=list(built.services.values()),
+        modes=list(built.modes.values()),
+        problems=[(str(item.source), item.key, item.found, item.expected) for item in built.problems],
+        warnings=list(built.warnings),
+    )
+
+
+def _files(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Its .yaml and .yml files in the order of their names, folders below it in turn; a link in a circle ends.
+
+    A folder that may not be read stands for its files: whoever reads them is told why.
+    """
+    try:
+        real = folder.resolve()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        yield folder
+        return
+    except (OSError, RuntimeError):
+        return
+    if real in seen:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files(Path(entry.path), seen | {real})
+        elif entry.name.endswith(_SUFFIXES):
+            yield Path(entry.path)
+
+
+def _with_models_dir(service: Service, config: Config) -> Service:
+    return replace(service, models_dir=config.models_dir) if service.is_router and not service.models_dir else service
+
+
+def _encode(value: Any) -> Any:
+    return dict(value) if isinstance(value, MappingProxyType) else str(value)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    return Path(value) if kind is Path else value

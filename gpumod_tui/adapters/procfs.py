@@ -1,0 +1,292 @@
+"""/proc and the cgroup hierarchy: which unit holds a process, and who listens on a port."""
+
+import errno
+import functools
+import os
+import pwd
+import re
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpumod_tui.adapters._meminfo import host_memory
+from gpumod_tui.core.errors import NotPermitted, SystemdUnavailable
+from gpumod_tui.core.models import Listener, ProcessInfo
+
+_LISTEN = "0A"
+_COMMAND_CHARS = 40
+_TICKS = os.sysconf("SC_CLK_TCK")
+_USER_MANAGER = re.compile(r"user@\d+\.service")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_INTERPRETER = re.compile(r"(python|pypy)[\d.]*|node|bash|dash|sh|uv|env")
+_ABSENT = (FileNotFoundError, ProcessLookupError, NotADirectoryError)
+
+
+class ProcFs:
+    """The port Processes over /proc; `proc` is another root in tests."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    def unit_of(self, pid: int) -> str | None:
+        """The user unit whose cgroup holds the process; None: none, or it is gone."""
+        try:
+            text = (self._proc / str(pid) / "cgroup").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+        path = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")
+        return unit_in_path(path.removesuffix(" (deleted)"))
+
+    def describe(self, pid: int) -> ProcessInfo | None:
+        """None: it is gone."""
+        folder = self._proc / str(pid)
+        try:
+            # The name in parentheses may itself hold spaces and parentheses: the last one ends it.
+            name, _, rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+            arguments = _arguments(folder)
+            uid = folder.stat().st_uid
+        except OSError:
+            return None
+        command = short_command(arguments) or name.partition("(")[2]
+        words = rest.split()
+        return ProcessInfo(
+            pid=pid,
+            command=command[:_COMMAND_CHARS],
+            user=_user_name(uid),
+            state=words[0] if words else "?",
+            unit=self.unit_of(pid),
+            started_at=self._booted_at + int(words[19]) / _TICKS if len(words) > 19 and self._booted_at else None,
+            is_ours=uid == os.getuid(),
+        )
+
+    @functools.cached_property
+    def _booted_at(self) -> float:
+        """Unix time, seconds; 0: unknown."""
+        try:
+            text = (self._proc / "stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return 0.0
+        line = next((line for line in text.splitlines() if line.startswith("btime ")), "btime 0")
+        return float(line.split()[1])
+
+    def in_cgroup(self, control_group: str) -> tuple[int, ...]:
+        """Pids in the cgroup and all below it; empty when the cgroup is gone or is the empty string.
+
+        The kernel leaves zombies out: a dead process that its parent has not waited for holds no memory.
+        Raises: SystemdUnavailable where no hierarchy can be looked into: that proves nothing empty.
+        """
+        if not control_group.strip("/"):
+            return ()
+        mount = self._unified_mount()
+        if mount is None:
+            raise SystemdUnavailable(
+                f"the processes of {control_group} cannot be seen: no cgroup v2 hierarchy is mounted",
+                hint="boot with systemd.unified_cgroup_hierarchy=1",
+            )
+        root, point = mount
+        below = control_group.removeprefix(root.rstrip("/")).strip("/")
+        return tuple(sorted(_pids_below(point / below)))
+
+    def arguments(self, pid: int) -> tuple[str, ...]:
+        """Its command line; empty: it is gone, or a zombie."""
+        try:
+            return tuple(_arguments(self._proc / str(pid)))
+        except OSError:
+            return ()
+
+    def variable(self, pid: int, name: str) -> str | None:
+        """A variable that the process was started with; None: not set, or unknown."""
+        try:
+            entries = (self._proc / str(pid) / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        start = f"{name}=".encode()
+        return next(
+            (entry[len(start) :].decode(errors="replace") for entry in entries if entry.startswith(start)), None
+        )
+
+    def start_time(self, pid: int) -> int | None:
+        """Field 22 of its stat file; None: it is gone, or a zombie, which holds nothing any more."""
+        try:
+            stat = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        words = stat.rpartition(")")[2].split()
+        return None if len(words) < 20 or words[0] in "ZX" else int(words[19])
+
+    def signal(self, pid: int, start_time: int, number: int) -> bool:
+        """Send a signal to the process of that pid and start time and to no other; False: it is gone.
+
+        Raises: NotPermitted.
+        """
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        except OSError as error:
+            raise NotPermitted(f"pid {pid} cannot be signalled: {error.strerror}") from error
+        try:
+            # Only now: the descriptor stays with the process, so its pid cannot become another's in between.
+            if self.start_time(pid) != start_time:
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError as error:
+            raise NotPermitted(f"pid {pid} belongs to another user") from error
+        finally:
+            os.close(descriptor)
+        return True
+
+    def listeners(self, port: int) -> tuple[Listener, ...]:
+        """Who listens on the TCP port, on any address."""
+        inodes = {inode: uid for name in ("tcp", "tcp6") for inode, uid in self._listening(name, port)}
+        if not inodes:
+            return ()
+        pids = self._holders_of(set(inodes))
+        if not pids:
+            ours = set(inodes.values()) == {str(os.getuid())}
+            return (Listener(port=port, pid=None, unit=None, is_ours=ours),)
+        found = []
+        for pid in sorted(pids):
+            info = self.describe(pid)
+            found.append(
+                Listener(port=port, pid=pid, unit=info.unit if info else None, command=info.command if info else None)
+            )
+        return tuple(found)
+
+    def host_available_bytes(self) -> int | None:
+        """MemAvailable; None: unknown."""
+        return host_memory(self._proc / "meminfo").get("MemAvailable")
+
+    def _listening(self, name: str, port: int) -> Iterator[tuple[str, str]]:
+        """Inode and owner's uid of each socket."""
+        try:
+            lines = (self._proc / "net" / name).read_text(encoding="ascii", errors="replace").splitlines()[1:]
+        except OSError:
+            return
+        ending = f":{port:04X}"
+        for line in lines:
+            words = line.split()
+            if len(words) > 9 and words[3] == _LISTEN and words[1].endswith(ending):
+                yield words[9], words[7]
+
+    def _holders_of(self, inodes: set[str]) -> set[int]:
+        """Pids that hold one of the sockets; without those of other users, whose descriptors cannot be read."""
+        wanted = {f"socket:[{inode}]" for inode in inodes}
+        pids = set()
+        for folder in self._proc.iterdir():
+            if folder.name.isdigit() and _holds_any(folder / "fd", wanted):
+                pids.add(int(folder.name))
+        return pids
+
+    def _unified_mount(self) -> tuple[str, Path] | None:
+        """The cgroup that the v2 mount shows as its root, and the mount point; None: no v2 hierarchy.
+
+        Read anew each time: it costs little, and a value cached before a namespace was entered would be wrong.
+        """
+        try:
+            text = (self._proc / "self" / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+        found: tuple[str, Path] | None = None
+        for line in text.splitlines():
+            before, _, after = line.partition(" - ")
+            words = before.split()
+            if not after.startswith("cgroup2 ") or len(words) < 5:
+                continue
+            root = _unescaped(words[3])
+            # Of several the newest hides the others, and one from outside this cgroup namespace (`/..`) shows a tree
+            # in which systemd's paths do not exist: there every unit would look empty.
+            if found is None or root == "/" or found[0] != "/":
+                found = root, Path(_unescaped(words[4]))
+        return found
+
+
+def unit_in_path(path: str) -> str | None:
+    """The user unit of a cgroup path: the first unit below the user's manager and its slices.
+
+    A unit may have delegated cgroups below it whose names end in .service too (containers, nested managers): the
+    process belongs to the outermost. Without a user manager in the path, its deepest service or scope counts.
+    """
+    parts = [part for part in path.split("/") if part]
+    manager = next((at for at, part in enumerate(parts) if _USER_MANAGER.fullmatch(part)), None)
+    units = [
+        part for part in parts[manager + 1 if manager is not None else 0 :] if part.endswith((".service", ".scope"))
+    ]
+    if not units:
+        return None
+    return units[0] if manager is not None else units[-1]
+
+
+def short_command(arguments: list[str]) -> str:
+    """A name for people: the program, and for an interpreter what it runs; empty without arguments."""
+    if not arguments or not arguments[0]:
+        return ""
+    name = _file_name(arguments[0])
+    if not _INTERPRETER.fullmatch(name):
+        return name
+    rest = arguments[1:]
+    if rest[:1] == ["-m"] and len(rest) > 1:
+        return f"{name} -m {rest[1]}"
+    script = next((argument for argument in rest if not argument.startswith("-")), None)
+    return f"{name} {_file_name(script)}" if script else name
+
+
+def _file_name(argument: str) -> str:
+    """`/usr/bin/llama-server` → `llama-server`; a rewritten title such as `VLLM::EngineCore` stays as it is."""
+    first = argument.split(" ", 1)[0]
+    return first.rsplit("/", 1)[-1] or first
+
+
+def _arguments(folder: Path) -> list[str]:
+    raw = (folder / "cmdline").read_bytes()
+    return raw.rstrip(b"\0").decode(errors="replace").split("\0") if raw else []
+
+
+def _pids_below(folder: Path) -> set[int]:
+    try:
+        pids = {int(word) for word in (folder / "cgroup.procs").read_text(encoding="ascii").split()}
+        below = [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except _ABSENT:
+        return set()
+    except OSError as error:
+        # Removed while it was read; or a threaded cgroup, whose processes its parent lists.
+        if error.errno in (errno.ENODEV, errno.EOPNOTSUPP):
+            return set()
+        raise
+    # 0 stands for a process outside our pid namespace: nothing to signal, but not nothing.
+    return pids.union(*(_pids_below(Path(path)) for path in below))
+
+
+def _holds_any(folder: Path, wanted: set[str]) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                link = _link(entry.path)
+                if link in wanted:
+                    return True
+    except OSError:
+        return False
+    return False
+
+
+def _link(path: str) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path for every descriptor of the host would triple the cost
+        return os.readlink(path) if stat.S_ISSOCK(status.st_mode) else ""  # noqa: PTH115
+    except OSError:
+        return ""
+
+
+def _unescaped(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text)
+
+
+@functools.lru_cache(maxsize=64)
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,1 @@
+"""A played host: the whole world of gpumod in memory, for `gpumod demo` and for tests."""

@@ -1,0 +1,116 @@
+"""A few rows of words over the dashboard: the questions before leaving and cancelling."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.strip import Strip
+
+from gpumod_tui.core.records import SwitchRecord
+from gpumod_tui.ui.format import harmless
+from gpumod_tui.ui.layout import LEAST_HEIGHT, LEAST_WIDTH
+from gpumod_tui.ui.palette import DIM, KEY, STRONG, TEXT, WARN
+from gpumod_tui.ui.rows import Row, clip, rule, strip, width_of
+from gpumod_tui.ui.screens.dialog import Dialog
+from gpumod_tui.ui.widgets.painted import Painted
+from gpumod_tui.ui.wrap import wrap
+
+
+class Words(Painted):
+    """Rows that do not change."""
+
+    def __init__(self, title: str, lines: list[Row]) -> None:
+        super().__init__()
+        self._title = title
+        self._lines = lines
+
+    @property
+    def wanted_width(self) -> int:
+        """Cells of the longest row, within reason."""
+        return min(78, max(LEAST_WIDTH, *(width_of(row) + 2 for row in self._lines)))
+
+    def wanted_height(self, width: int) -> int:
+        """Rows at this width."""
+        return 1 + len(self._wrapped(width))
+
+    def rows(self, width: int, height: int) -> list[Strip]:  # noqa: ARG002
+        """A heading, and the words."""
+        head = rule([(self._title, STRONG)], [], width)
+        return [strip(row, width) for row in (head, *self._wrapped(width))]
+
+    def _wrapped(self, width: int) -> list[Row]:
+        """A sentence goes on in the next row; keys stay in one."""
+        rows: list[Row] = []
+        for row in self._lines:
+            if len(row) == 1 and width_of(row) >= width:
+                ((text, style),) = row
+                rows += [[(f" {part}", style)] for part in wrap(text, width - 2)]
+            else:
+                rows.append(row)
+        return rows
+
+
+class TooSmall(Painted):
+    """In place of everything, where nothing else can be read."""
+
+    def rows(self, width: int, height: int) -> list[Strip]:  # noqa: ARG002
+        """A sentence."""
+        words = f"Too small: {LEAST_WIDTH} columns and {LEAST_HEIGHT} rows are needed. q leaves."
+        return [strip([(f" {line}", TEXT)], width) for line in wrap(words, width - 1)]
+
+
+class WordsScreen(Dialog[bool]):
+    """Ends with True on the keys that agree, with False on those that do not."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,y,q", "agree", "yes", id="words.agree"),
+        Binding("escape,n,question_mark", "close", "close", id="words.close"),
+    ]
+
+    def __init__(self, title: str, lines: list[Row]) -> None:
+        self._words = Words(title, lines)
+        super().__init__(self._words)
+
+    def wanted(self, screen: Size) -> Size:
+        """The words, broken where the screen is narrow."""
+        width = min(self._words.wanted_width, screen.width)
+        return Size(width, self._words.wanted_height(width))
+
+    def action_agree(self) -> None:
+        """Yes."""
+        self.dismiss(True)
+
+    def action_close(self) -> None:
+        """No."""
+        self.dismiss(False)
+
+
+def leave_screen(title: str, then: str = "") -> WordsScreen:
+    """Asked before leaving while a switch runs. `then`: what waits for its end."""
+    dropped: list[Row] = [[(f" “{then}”, which waits, is not done.", WARN)]] if then else []
+    return WordsScreen(
+        "Leave",
+        [
+            [],
+            [(f" “{title}” goes on to its end without this view.", TEXT)],
+            [(" This command waits for it and tells how it ended; ctrl-c cancels it then.", DIM)],
+            *dropped,
+            [],
+            [(" q", KEY), (" leave    ", TEXT), ("esc", KEY), (" stay", TEXT)],
+        ],
+    )
+
+
+def cancel_screen(title: str, record: SwitchRecord) -> WordsScreen:
+    """Asked before a switch of another process is cancelled."""
+    who = f" It belongs to pid {record.pid}"
+    return WordsScreen(
+        "Cancel",
+        [
+            [],
+            [(f" “{title}” was not begun here.", TEXT)],
+            [(f"{who} ({clip(harmless(record.command), 50)})." if record.command else f"{who}.", DIM)],
+            [],
+            [(" enter", KEY), (" ask it to cancel    ", TEXT), ("esc", KEY), (" let it go on", TEXT)],
+        ],
+    )

@@ -1,0 +1,82 @@
+"""One session at a terminal: signals, driver and app put together."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from gpumod_tui.core.history import History
+from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.core.view import View
+from gpumod_tui.ui.app import GpumodApp
+from gpumod_tui.ui.commands import Archive, Commands, EventConnect, JournalFollow, Snapshots
+from gpumod_tui.ui.driver import SurvivingDriver
+from gpumod_tui.ui.options import ViewOptions
+from gpumod_tui.ui.progress import title
+
+_ENDS: Final = (signal.SIGHUP, signal.SIGTERM)
+_TEXTUALS: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
+"""Textual leaves its handlers behind; a hang-up brings SIGCONT with it, and the one for that raises without a loop."""
+_WITHOUT_MOUSE: Final = ("linux", "vt100", "vt102", "vt220")
+
+
+class _Session(GpumodApp):
+    """The app on a terminal that may go away."""
+
+    def get_driver_class(self) -> type[SurvivingDriver]:
+        """Never the default: it blocks, spins or dies with the terminal."""
+        return SurvivingDriver
+
+
+def run(
+    registry: ServiceRegistry,
+    snapshots: Snapshots,
+    journal: JournalFollow,
+    commands: Commands,
+    connect: EventConnect,
+    host_name: str,
+    options: ViewOptions,
+    view: View,
+    remember: Callable[[View], None],
+    archive: Archive | None,
+    history: History | None,
+) -> bool:
+    """Run until the view ends; True when the terminal was lost or a signal ended it."""
+    app = _Session(
+        registry,
+        snapshots,
+        journal,
+        commands,
+        connect=connect,
+        archive=archive,
+        history=history,
+        host_name=host_name,
+        options=options,
+        view=view,
+    )
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        loop = app.loop
+        if loop is None:
+            app.lost = True
+            return
+        loop.call_soon_threadsafe(app.terminal_lost)
+
+    before = {number: signal.getsignal(number) for number in (*_ENDS, *_TEXTUALS)}
+    for number in _ENDS:
+        signal.signal(number, end)
+    try:
+        app.run(mouse=options.mouse and os.environ.get("TERM") not in _WITHOUT_MOUSE)
+    finally:
+        remember(app.view)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if app.running_switch is not None:
+        # The process stays until the switch has ended: without a word that looks like a hang.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{title(app.running_switch)} goes on; this command ends with it. ctrl-c cancels it.\n")
+            sys.stderr.flush()
+    return app.lost

@@ -1,0 +1,35 @@
+"""What the signs on the dashboard mean, for the help."""
+
+from typing import Final
+
+from rich.style import Style
+
+from gpumod_tui.ui.glyphs import FOCUS_MARK
+from gpumod_tui.ui.gpu_rows import FREE, RESERVED
+from gpumod_tui.ui.graph import FOREIGN_NAME, HATCHED, RELEASING_NAME
+from gpumod_tui.ui.palette import ACCENT, BAD, DIM, FOREIGN, GOOD, OTHER, RELEASING, UNIT_COLOURS, WARN
+from gpumod_tui.ui.rows import Row
+
+Sign = tuple[Row, str]
+"""As it is painted, and what it says."""
+SIGNS: Final[tuple[Sign, ...]] = (
+    ([("● ", GOOD), ("○ ", WARN), ("✖", BAD)], "ready, not ready yet, failed"),
+    ([("◐ ◆", WARN)], "a mode that was reached in part, or changed since"),
+    ([("↻", WARN)], "how often systemd restarted it by itself"),
+    (
+        [("■ ", Style(color=colour)) for colour in UNIT_COLOURS[:3]],
+        "a unit, and its memory: by colour, without colours by texture",
+    ),
+    ([(HATCHED[FOREIGN_NAME] * 3, FOREIGN)], "memory of processes that are not managed"),
+    ([(HATCHED[RELEASING_NAME] * 3, RELEASING)], "memory nobody holds any more, not given back yet"),
+    ([("███", OTHER)], "memory that no process shows: the display, the driver"),
+    ([(FREE * 3, DIM)], "free memory, in a bar"),
+    ([(RESERVED * 3, DIM)], "memory that the NVIDIA driver keeps for itself"),
+    (
+        [("△ ", DIM), ("▲ ", ACCENT), ("⊘ ", WARN), ("✖", BAD)],
+        "on the time axis: a switch began, ended; refused; failed",
+    ),
+    ([("!", BAD)], "a GPU process that belongs to no managed unit"),
+    ([(FOCUS_MARK, ACCENT)], "the pane that arrows and its own keys act in"),
+)
+"""As they are painted elsewhere, so that they look alike in every theme."""

@@ -1,0 +1,91 @@
+"""The first line: host, mode and its truth, NVIDIA driver, time."""
+
+from typing import Final
+
+from textual.reactive import var
+from textual.strip import Strip
+
+from gpumod_tui.core.models import ModeTruth, Snapshot
+from gpumod_tui.ui import format as fmt
+from gpumod_tui.ui.palette import ACCENT, ALARM, BAD, DIM, GOOD, STRONG, TEXT, WARN
+from gpumod_tui.ui.progress import Progress
+from gpumod_tui.ui.rows import Row, spread, strip, width_of
+from gpumod_tui.ui.widgets.painted import Painted
+
+_TRUTHS = {
+    ModeTruth.REACHED: ("●", GOOD),
+    ModeTruth.PARTIAL: ("◐", WARN),
+    ModeTruth.DRIFTED: ("◆", WARN),
+    ModeTruth.UNKNOWN: ("○", DIM),
+}
+_NOTE_LEAST: Final = 16
+"""Cells of what is wrong with the mode, before the host's name gives way."""
+
+
+class HeaderLine(Painted):
+    """One row."""
+
+    snapshot: var[Snapshot | None] = var(None)
+    progress: var[Progress | None] = var(None)
+    alarms: var[int] = var(0)
+    """Of the GPUs, that nobody has acknowledged."""
+
+    def __init__(self, host_name: str, *, read_only: bool = False, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._read_only = read_only
+        self._host_name = host_name
+
+    def watch_snapshot(self) -> None:
+        """New figures."""
+        self.repaint()
+
+    def watch_progress(self) -> None:
+        """A switch began or ended."""
+        self.repaint()
+
+    def watch_alarms(self) -> None:
+        """A GPU is in trouble, or somebody has seen it."""
+        self.repaint()
+
+    def rows(self, width: int, height: int) -> list[Strip]:  # noqa: ARG002
+        """Host and mode to the left, machine and time to the right. What is wrong with the mode takes the room of the
+        NVIDIA driver, and so much of it as tells something that of the host; then its end is cut."""
+        clock: Row = [(f"{fmt.clock(self.snapshot.at)} ", TEXT)] if self.snapshot is not None else []
+        alarms = f" ✖ {self.alarms} GPU alarm{'s' if self.alarms > 1 else ''} " if width >= 60 else f" ✖ {self.alarms} "
+        loud: Row = [(alarms, ALARM), ("  ", TEXT)] if self.alarms else []
+        if self._read_only:
+            loud += [("read-only", WARN), ("  ", TEXT)]
+        host: Row = [(self._host_name, STRONG), ("  ", TEXT)]
+        reading = self.snapshot.gpus if self.snapshot is not None else None
+        driver: Row = []
+        if reading is not None:
+            driver = [(f"NVIDIA {reading.driver_version or fmt.UNKNOWN}", DIM), ("   ", TEXT)]
+        mode, note = self._mode(), self._note()
+        least = 3 + width_of(mode) + width_of(loud) + width_of(clock)
+        if least + width_of(note) + width_of(host) + width_of(driver) > width:
+            driver = []
+        if least + min(width_of(note), _NOTE_LEAST) + width_of(host) > width:
+            host = []
+        left = [(" ", TEXT), *host, *mode, *note]
+        return [strip(spread(left, [("  ", TEXT), *loud, *driver, *clock], width), width)]
+
+    def _mode(self) -> Row:
+        """What cannot be left out."""
+        if self.progress is not None and self.progress.running:
+            return [("▸ ", ACCENT), (self.progress.title, STRONG)]
+        if self.snapshot is None:
+            return [("looking…", DIM)]
+        view = self.snapshot.mode
+        sign, style = _TRUTHS[view.truth]
+        at = view.since if view.truth is ModeTruth.REACHED else view.changed_at
+        time = [(f" {fmt.clock(at)}", DIM)] if at is not None else []
+        return [(view.mode or "no mode", STRONG), (" ", TEXT), (f"{sign} {view.truth}", style), *time]
+
+    def _note(self) -> Row:
+        """What is missing, what changed, or why it is not known."""
+        if self.snapshot is None or (self.progress is not None and self.progress.running):
+            return []
+        view = self.snapshot.mode
+        if not view.note or view.truth is ModeTruth.REACHED:
+            return []
+        return [(f": {view.note}", BAD if view.truth is ModeTruth.PARTIAL else DIM)]

@@ -1,0 +1,182 @@
+"""A switch as the command line shows it: live on a terminal, plain lines elsewhere, silent once nobody reads."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import FrameType
+
+import click
+
+from gpumod_tui.cli._output import clock_time, is_terminal, print_json, warn
+from gpumod_tui.core.errors import StateUnavailable
+from gpumod_tui.core.events import Event, Planned, StepEnded, StepProgress, StepStarted
+from gpumod_tui.core.host import Host
+from gpumod_tui.core.manager import Manager
+from gpumod_tui.core.quantities import format_mib
+from gpumod_tui.core.records import SwitchError
+from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan
+
+
+class View:
+    """Prints events. It is called from the manager's thread and must never end or hold up the switch."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._open = not quiet
+        self._live = is_terminal()
+
+    def close(self) -> None:
+        """Nothing is printed any more: the terminal is gone or the user has turned away."""
+        self._open = False
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, StepStarted) and self._live:
+            self._write(f"\r\x1b[K ▸ {event.step:<10}{event.detail}")
+        elif isinstance(event, StepProgress) and self._live:
+            percent = "" if event.fraction is None else f"  {event.fraction:4.0%}"
+            self._write(f"\r\x1b[K ▸ {event.step:<10}{event.detail[:90]}{percent}")
+        elif isinstance(event, StepEnded):
+            sign = ("✔" if event.ok else "✖") if self._live else ("ok" if event.ok else "FAILED")
+            lead = "\r\x1b[K " if self._live else ""
+            detail = event.detail if event.ok else ""
+            self._write(f"{lead}{sign} {event.step:<10}{event.seconds:6.1f} s  {detail}".rstrip() + "\n")
+        elif isinstance(event, Planned):
+            lead = "\r\x1b[K" if self._live else ""
+            for warning in event.plan.warnings:
+                self._write(f"{lead}warning: {warning}\n")
+
+    def _write(self, text: str) -> None:
+        if not self._open:
+            return
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            self.close()
+
+
+class _Interrupts:
+    """SIGINT of one command: a wish to cancel, kept until there is somebody to tell."""
+
+    def __init__(self) -> None:
+        self._wished = False
+        self._cancel: Callable[[], None] | None = None
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        # A second one may come inside the first one's call, whose lock would never be free for it.
+        first, self._wished = not self._wished, True
+        if first and self._cancel is not None:
+            self._cancel()
+
+    def go_to(self, cancel: Callable[[], None]) -> None:
+        """From now on they go there; what was wished before, now."""
+        self._cancel = cancel
+        if self._wished:
+            cancel()
+
+
+def run_switch(host: Host, submit: Callable[[Manager], "Future[ModeResult]"], *, as_json: bool) -> int:
+    """Carry out one switch to its end, whatever becomes of the terminal; the exit code."""
+    view = View(quiet=as_json)
+    interrupts = _Interrupts()
+
+    def end_view(_number: int, _frame: FrameType | None) -> None:
+        view.close()
+
+    signal.signal(signal.SIGHUP, end_view)
+    signal.signal(signal.SIGTERM, end_view)
+    signal.signal(signal.SIGINT, interrupts)
+    if not as_json:
+        _warn_of_interrupted(host)
+    manager = Manager(host, view)
+    future = submit(manager)
+    interrupts.go_to(manager.cancel)
+    result = future.result()
+    manager.close()
+    with contextlib.suppress(OSError, ValueError):
+        tell_result(result, as_json=as_json)
+    return result.exit_code
+
+
+def _warn_of_interrupted(host: Host) -> None:
+    try:
+        left = host.store.read().interrupted
+    except StateUnavailable as error:
+        # Whether it stands against the switch is for the manager to say.
+        warn(str(error))
+        return
+    if left is not None:
+        warn(
+            f"the switch to {left.target} by pid {left.pid} was interrupted at step {left.step}"
+            f" ({clock_time(left.started_at)}); going on from what systemd says"
+        )
+
+
+def tell_result(result: ModeResult, *, as_json: bool) -> None:
+    """The end of a switch: stdout when it is done, stderr with reasons when it is not."""
+    if as_json:
+        print_json(result)
+        return
+    for warning in result.warnings:
+        warn(warning)
+    seconds = sum(result.timings.values())
+    if result.success:
+        click.echo(f"{result.mode}: done in {seconds:.1f} s")
+        return
+    lead = {
+        Outcome.REFUSED: "refused, nothing was touched",
+        Outcome.BUSY: "busy, nothing was touched",
+        Outcome.CANCELLED: "cancelled",
+        Outcome.UNKNOWN_TARGET: "unknown",
+    }.get(result.outcome, "failed")
+    at = next((error.step for error in result.errors if error.step), "")
+    click.echo(f"gpumod: {result.mode}: {lead}{f' at {at}' if at else ''}", err=True)
+    for error in result.errors:
+        tell_error(error)
+    if result.outcome in (Outcome.FAILED, Outcome.CANCELLED):
+        stopped, started = (", ".join(names) or "nothing" for names in (result.stopped, result.started))
+        more = f"; asleep: {', '.join(result.slept)}" if result.slept else ""
+        click.echo(f"  now: stopped: {stopped}; started: {started}{more}", err=True)
+
+
+def tell_error(error: SwitchError) -> None:
+    """What and why, who holds memory, the unit's last words, what to do next."""
+    click.echo(f"  {error}", err=True)
+    for line in error.journal:
+        click.echo(f"    | {clock_time(line.at)} {line.identifier}: {harmless(line.message)}", err=True)
+    if error.hint:
+        click.echo(f"  next: {error.hint}", err=True)
+
+
+def tell_plan(plan: SwitchPlan, *, as_json: bool) -> int:
+    """What would happen; 3 if it would be refused."""
+    if as_json:
+        print_json(plan)
+    else:
+        click.echo(f"plan for {plan.target}")
+        click.echo(f"  stop     {', '.join(plan.stop) or '–'}")
+        if plan.sleep:
+            click.echo(f"  sleep    {', '.join(plan.sleep)}")
+        click.echo(f"  keep     {', '.join(plan.keep) or '–'}")
+        if plan.wake:
+            click.echo(f"  wake     {', '.join(plan.wake)}")
+        click.echo(f"  restart  {', '.join(plan.restart) or '–'}")
+        click.echo(f"  start    {', then '.join(', '.join(wave) for wave in plan.start) or '–'}")
+        for service, model, need_bytes in plan.loads:
+            click.echo(f"  load     {model} ({service}), {format_mib(need_bytes)}")
+        for row in plan.arithmetic:
+            click.echo(f"  {row}")
+        for warning in plan.warnings:
+            click.echo(f"  warning: {warning}")
+    for blocker in plan.blockers:
+        click.echo(f"gpumod: would be refused: {blocker}", err=True)
+        if blocker.hint:
+            click.echo(f"  next: {blocker.hint}", err=True)
+    return 3 if plan.blockers else 0
+
+
+def harmless(text: str) -> str:
+    """Control characters of a log line must not reach the terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "�" for letter in text)

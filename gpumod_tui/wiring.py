@@ -1,0 +1,264 @@
+"""The one place where real adapters, or the demo host, are built and handed to core."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from gpumod_tui.core.errors import ConfigInvalid
+from gpumod_tui.core.host import Settings
+
+if TYPE_CHECKING:
+    from gpumod_tui.adapters.mode_files import ModeFolder
+    from gpumod_tui.adapters.places import Places
+    from gpumod_tui.adapters.unit_files import InstalledUnits
+    from gpumod_tui.adapters.view_file import ViewFile
+    from gpumod_tui.core.config import Config
+    from gpumod_tui.core.door import Door
+    from gpumod_tui.core.facts import Facts
+    from gpumod_tui.core.history import History
+    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.needs import NeedBook
+    from gpumod_tui.core.ports import Drivers, Gpus, Journal, LoginModes, Processes, RenderUnit, Units
+    from gpumod_tui.core.registry import ServiceRegistry
+    from gpumod_tui.core.store import SwitchStore
+    from gpumod_tui.demo.host import DemoHost
+
+ELSEWHERE_S = 120.0
+"""Of the demo: until somebody restarts a service at another terminal."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        return time.monotonic()
+
+    def time(self) -> float:
+        """Unix time, seconds."""
+        return time.time()
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Sleep until the event is set (True) or the time is up (False)."""
+        return event.wait(timeout_s)
+
+
+class RealHost:
+    """This machine; each adapter is imported and built when it is first asked for."""
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        """`lenient`: a configuration that cannot be used counts as none, and `faults` says so."""
+        self.clock = SystemClock()
+        self._lenient = lenient
+        self._faults: list[str] = []
+
+    def faults(self) -> tuple[str, ...]:
+        """What a lenient host passed over. Raises: StateUnavailable."""
+        _ = self.config, self.registry
+        return tuple(self._faults)
+
+    def _pass_over(self, error: Exception) -> None:
+        if not self._lenient:
+            raise error
+        self._faults.append(f"{error}; going on without it")
+
+    @cached_property
+    def places(self) -> Places:
+        """Raises: StateUnavailable."""
+        from gpumod_tui.adapters.places import find_places
+
+        return find_places()
+
+    @cached_property
+    def config(self) -> Config:
+        """Raises: ConfigInvalid."""
+        from gpumod_tui.adapters.config_yaml import default_config, load_config
+
+        try:
+            return load_config(self.places)
+        except (ConfigInvalid, OSError) as error:
+            self._pass_over(error)
+        return default_config()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The part of the configuration that switches need. Raises: ConfigInvalid."""
+        return _settings(self.config)
+
+    @cached_property
+    def registry(self) -> ServiceRegistry:
+        """Raises: ConfigInvalid."""
+        from gpumod_tui.adapters.presets_yaml import load_registry
+
+        config = self.config
+        try:
+            return load_registry(self.places, config=config)
+        except ConfigInvalid as error:
+            self._pass_over(error)
+        environ = {name: value for name, value in os.environ.items() if name != "GPUMOD_PRESETS"}
+        return load_registry(self.places, environ, config)
+
+    def reload(self) -> ServiceRegistry:
+        """The settings, too; well under a millisecond where no file has changed. Raises: ConfigInvalid."""
+        from gpumod_tui.adapters.config_yaml import load_config
+        from gpumod_tui.adapters.presets_yaml import load_registry
+
+        config = load_config(self.places)
+        registry = load_registry(self.places, config=config)
+        self.config, self.settings, self.registry = config, _settings(config), registry
+        return registry
+
+    @cached_property
+    def mode_files(self) -> ModeFolder:
+        """The user's own modes."""
+        from gpumod_tui.adapters.mode_files import ModeFolder
+
+        return ModeFolder(self.places.config / "presets")
+
+    @cached_property
+    def gpus(self) -> Gpus:
+        """NVML."""
+        from gpumod_tui.adapters.nvml import VRAMTracker
+
+        return VRAMTracker()
+
+    @cached_property
+    def units(self) -> Units:
+        """Raises: SystemdUnavailable."""
+        from gpumod_tui.adapters.systemd import connect_units
+
+        return connect_units()
+
+    @cached_property
+    def processes(self) -> Processes:
+        """/proc."""
+        from gpumod_tui.adapters.procfs import ProcFs
+
+        return ProcFs()
+
+    @cached_property
+    def journal(self) -> Journal:
+        """journald."""
+        from gpumod_tui.adapters.journal import JournalctlJournal
+
+        return JournalctlJournal()
+
+    @cached_property
+    def drivers(self) -> Drivers:
+        """Servers."""
+        from gpumod_tui.adapters.drivers import drivers_over
+
+        return drivers_over(lambda service_id: self.places.socket(service_id))
+
+    @cached_property
+    def unit_files(self) -> InstalledUnits:
+        """Installed units."""
+        from gpumod_tui.adapters.unit_files import InstalledUnits
+
+        return InstalledUnits(self.places.units)
+
+    @cached_property
+    def render_unit(self) -> RenderUnit:
+        """Templates."""
+        from gpumod_tui.adapters.unit_render import render_unit
+
+        return render_unit
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What only the doctor asks."""
+        from gpumod_tui.adapters.box_facts import BoxFacts
+
+        return BoxFacts(lambda: self.places)
+
+    @cached_property
+    def needs(self) -> NeedBook:
+        """How much VRAM things take."""
+        from gpumod_tui.adapters.model_files import ModelFolder
+        from gpumod_tui.adapters.peaks import PeaksFile
+        from gpumod_tui.core.needs import NeedBook
+
+        return NeedBook(ModelFolder(), PeaksFile(self.places.state, self.places.runtime), self.unit_files)
+
+    @cached_property
+    def door(self) -> Door:
+        """Admission, shared with all processes of the user. Raises: StateUnavailable."""
+        from gpumod_tui.adapters.ledger import FileLedger
+        from gpumod_tui.core.commitments import Asker
+        from gpumod_tui.core.door import Door
+
+        pid = os.getpid()
+        return Door(self, FileLedger(self.places.runtime), Asker(pid, self.processes.start_time(pid) or 0))
+
+    @cached_property
+    def views(self) -> ViewFile:
+        """How the dashboard was left."""
+        from gpumod_tui.adapters.view_file import ViewFile
+
+        return ViewFile(self.places.state)
+
+    @cached_property
+    def login_mode(self) -> LoginModes:
+        """The unit that switches to a mode at login."""
+        from gpumod_tui.adapters.config_yaml import record_folders
+        from gpumod_tui.adapters.login_mode import LoginModeUnit
+
+        return LoginModeUnit(
+            self.units,
+            self.unit_files,
+            record=lambda: record_folders(self.places, os.environ),
+            lingers=lambda: self.facts.lingers(),
+            user=lambda: self.facts.user(),
+        )
+
+    @cached_property
+    def store(self) -> SwitchStore:
+        """State on disk."""
+        from gpumod_tui.adapters.state_dir import StateDir
+
+        return StateDir(self.places.state, self.places.runtime)
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        vram_margin_bytes=config.vram_margin_bytes,
+        release_timeout_s=config.release_timeout_s,
+        guard_allow=config.guard_allow,
+    )
+
+
+def real_host(*, lenient: bool = False) -> RealHost:
+    """This machine. mypy proves here that the adapters fit the ports."""
+    host = RealHost(lenient=lenient)
+    _fits(host)
+    return host
+
+
+def demo_host(speed: float = 1.0) -> tuple[DemoHost, History]:
+    """A played machine that runs in real time, and what was seen of its last minutes."""
+    from gpumod_tui.demo.catalog import demo_registry
+    from gpumod_tui.demo.clock import RunningClock
+    from gpumod_tui.demo.host import DemoHost
+    from gpumod_tui.demo.lived import LIVED_S, live
+    from gpumod_tui.demo.others import begin_elsewhere
+
+    registry = demo_registry(sleeps="vllm-embedding")
+    clock = RunningClock(speed, ago_s=LIVED_S)
+    host = DemoHost(clock, registry=registry, activity=True, running=("glm-code",))
+    _fits(host)
+    # The first start of this one fails, so that there is a failure to look at.
+    host.script("devstral-small-2").start_fails = 1
+    # Somebody's notebook, which a load of everything just fits beside.
+    host.foreign(380, command="python3 -m ipykernel_launcher", user="op", ignores_term=True)
+    history = live(host, clock)
+    begin_elsewhere(host, "vllm-embedding", ELSEWHERE_S)
+    host.start()
+    return host, history
+
+
+def _fits(host: Host) -> None:
+    del host

@@ -1,0 +1,238 @@
+"""The pytest marker `bed`: each such test runs in a fresh bed of its own, and its reports are replayed here.
+
+`@pytest.mark.bed(gpu={…}, timeout_s=…)`: gpu is merged into play/defaults.json, timeout_s (default 300) ends the bed.
+Where no bed can be entered these tests are skipped with the reason, or fail if CI=true.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ENTER = Path(__file__).resolve().parent / "enter"
+DEFAULT_TIMEOUT_S = 300.0
+END_TIMEOUT_S = 15.0
+OUTPUT_CHARACTERS = 20_000
+AT_LIMIT = "at-limit"
+"""File in the shared folder: what a test that ran past its limit was doing then."""
+
+
+def in_bed() -> bool:
+    return os.environ.get("GPUMOD_BED") == "1"
+
+
+@functools.cache
+def why_no_bed() -> str | None:
+    """Builds what beds need; the reason why none can be entered here, or None."""
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run([str(ENTER), "--prepare"], env=environment, capture_output=True, text=True)
+    return None if done.returncode == 0 else (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+
+
+def require_bed() -> None:
+    """For a test that enters beds itself: skips it where none can be entered, fails it in CI."""
+    reason = why_no_bed()
+    if reason is not None and os.environ.get("CI") == "true":
+        pytest.fail(f"no bed can be entered here, and CI must not skip: {reason}")
+    if reason is not None:
+        pytest.skip(reason)
+
+
+# --- outside
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    marker = item.get_closest_marker("bed")
+    if in_bed() or marker is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in reports_of(item, **marker.kwargs):
+        item.ihook.pytest_runtest_logreport(report=report)
+    # Wider fixtures that the test before this one left standing for others would never be torn down otherwise.
+    call = pytest.CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), when="teardown")
+    if call.excinfo:
+        item.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(item, call))
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def reports_of(
+    item: pytest.Item, gpu: dict[str, Any] | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Iterator[pytest.TestReport]:
+    reason = why_no_bed()
+    if reason is not None:
+        yield no_bed(item, reason)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="gpumod-bed-test."))
+    try:
+        yield from reports_from_bed(item, folder, gpu or {}, timeout_s)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def reports_from_bed(
+    item: pytest.Item, folder: Path, gpu: dict[str, Any], timeout_s: float
+) -> Iterator[pytest.TestReport]:
+    config_file, output_file, share = folder / "gpu.json", folder / "output", folder / "share"
+    config_file.write_text(json.dumps(gpu))
+    share.mkdir()
+    bed = [str(ENTER), "--gpu", str(config_file), "--share", str(share), "--env", "GPUMOD_BED_REPORTS=reports.jsonl"]
+    bed += ["--env", f"GPUMOD_BED_LIMIT_S={timeout_s}"]
+    python = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(item.config.rootpath)]
+    if item.config.getoption("capture") == "no":
+        python.append("--capture=no")
+    environment = {**os.environ, "PYTHON": sys.executable}
+    with output_file.open("wb") as output:
+        process = subprocess.Popen(
+            [*bed, "--", *python, item.nodeid],
+            cwd=item.config.rootpath,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=None if "--capture=no" in python else output,
+            stderr=subprocess.STDOUT if "--capture=no" not in python else None,
+        )
+        problem = wait_for_bed(process, timeout_s + END_TIMEOUT_S)
+    output_text = output_file.read_text(errors="replace")[-OUTPUT_CHARACTERS:]
+    reports = list(read_reports(item, share / "reports.jsonl"))
+    failed = any(report.failed for report in reports)
+    at_limit = share / AT_LIMIT
+    if at_limit.exists():
+        problem = f"the test did not end within {timeout_s:g} s\n{at_limit.read_text(errors='replace')}"
+    elif problem is None and not any(report.when == "teardown" for report in reports):
+        problem = f"the bed ended with exit code {process.returncode} before the test did"
+    elif problem is None and process.returncode not in (0, 1 if failed else 0):
+        problem = f"the bed ended with exit code {process.returncode}"
+    yield from reports
+    if problem is not None:
+        yield made_up(item, "failed", f"{problem}\n{output_text}")
+
+
+def wait_for_bed(process: subprocess.Popen[bytes], timeout_s: float) -> str | None:
+    """Waits for the bed's end and brings it about if need be; what was wrong, or None."""
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        end(process)
+        return f"the bed did not end within {timeout_s:g} s"
+    except BaseException:
+        end(process)
+        raise
+    return None
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def read_reports(item: pytest.Item, path: Path) -> Iterator[pytest.TestReport]:
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            data = json.loads(line)
+        except ValueError:
+            return  # the bed was killed in the middle of this line
+        report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+        if isinstance(report, pytest.TestReport):
+            reason: Any = report.longrepr
+            if isinstance(reason, list):
+                report.longrepr = (
+                    reason[0],
+                    reason[1],
+                    reason[2],
+                )  # JSON knows no tuples, and pytest insists on one for a skip
+            yield report
+
+
+def no_bed(item: pytest.Item, reason: str) -> pytest.TestReport:
+    if os.environ.get("CI") == "true":
+        return made_up(item, "failed", f"no bed can be entered here, and CI must not skip: {reason}")
+    return made_up(item, "skipped", reason)
+
+
+def made_up(item: pytest.Item, outcome: Any, text: str) -> pytest.TestReport:
+    path, line, _ = item.location
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords=dict.fromkeys(item.keywords, 1),
+        outcome=outcome,
+        longrepr=(path, (line or 0) + 1, text) if outcome == "skipped" else text,
+        when="setup" if outcome == "skipped" else "call",
+    )
+
+
+# --- inside
+
+
+class ReportWriter:
+    """Writes each report to where the pytest outside reads it."""
+
+    def __init__(self, config: pytest.Config, path: Path) -> None:
+        self.config = config
+        self.path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        with self.path.open("a") as file:
+            file.write(json.dumps(data) + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name, share = os.environ.get("GPUMOD_BED_REPORTS"), os.environ.get("GPUMOD_BED_SHARE")
+    if in_bed() and name and share:
+        watch_limit(Path(share) / AT_LIMIT, float(os.environ["GPUMOD_BED_LIMIT_S"]))
+        config.pluginmanager.register(ReportWriter(config, Path(share) / name), "gpumod-bed-reports")
+
+
+def watch_limit(path: Path, limit_s: float) -> None:
+    """Ends this pytest after `limit_s`, leaving at `path` the stacks of its threads and the journal."""
+
+    def give_up() -> None:
+        with path.open("w") as file:
+            faulthandler.dump_traceback(file)
+            file.write(f"\nJournal of the bed:\n{journal_tail()}\nPlayed GPU:\n{gpu_record()}\n")
+        os._exit(124)
+
+    timer = threading.Timer(limit_s, give_up)
+    timer.daemon = True
+    timer.start()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if in_bed() and report.failed and item.get_closest_marker("bed"):
+        report.sections += [("Journal of the bed", journal_tail()), ("Played GPU", gpu_record())]
+    return report
+
+
+def journal_tail() -> str:
+    command = ["journalctl", "--user", "--no-pager", "--output=short-precise", "--lines=150"]
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def gpu_record() -> str:
+    folder = Path(os.environ["GPUMOD_BED_RUN"])
+    parts = [folder / "stats.json", folder / "config.json", folder / "timeline.jsonl"]
+    return "\n".join("\n".join(part.read_text().splitlines()[-20:]) for part in parts if part.exists())

@@ -1,0 +1,72 @@
+"""The dashboard at a terminal of tmux: keys in, the screen as text out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import pytest
+
+from tests.bed.host import wait_until
+
+
+class Tmux:
+    """One program in a tmux of its own."""
+
+    def __init__(self, *command: str, width: int = 120, height: int = 40) -> None:
+        if shutil.which("tmux") is None:
+            if os.environ.get("CI") == "true":
+                pytest.fail("tmux is missing: apt-get install tmux")
+            pytest.skip("tmux is missing: apt-get install tmux")
+        self._socket = f"gpumod-{os.getpid()}-{time.monotonic_ns()}"
+        self._run("new-session", "-d", "-x", str(width), "-y", str(height), *command)
+
+    def __enter__(self) -> Tmux:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(self.text())
+        self._run("kill-server", check=False)
+
+    def press(self, *keys: str) -> None:
+        """As tmux names keys; one after the other, so that no escape swallows the next one."""
+        for key in keys:
+            self._run("send-keys", key)
+            time.sleep(0.1)
+
+    def text(self) -> str:
+        """What is on the screen."""
+        return self._run("capture-pane", "-p", check=False)
+
+    def wait(self, *words: str, timeout_s: float = 30.0) -> str:
+        """Until all of these are on the screen at once; the screen."""
+        seen: list[str] = []
+
+        def there() -> bool:
+            seen[:] = [self.text()]
+            return all(word in seen[0] for word in words)
+
+        wait_until(there, timeout_s, what=f"{words} on the screen", interval_s=0.03)
+        return seen[0]
+
+    def _run(self, *arguments: str, check: bool = True) -> str:
+        command = ["tmux", "-L", self._socket, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@contextmanager
+def dashboard(width: int = 120, height: int = 40) -> Iterator[Tmux]:
+    """The real program, once it shows the units."""
+    with Tmux("env", "-u", "COLUMNS", "-u", "LINES", "gpumod", width=width, height=height) as terminal:
+        terminal.wait("Units", "vllm-embedding", "1 blank")
+        yield terminal

@@ -1,0 +1,96 @@
+"""Where panes go: on any screen whole, beside each other without a gap, and nothing below the least size."""
+
+import pytest
+
+from gpumod_tui.ui.layout import LEAST_HEIGHT, LEAST_WIDTH, Place, places
+from tests.ui.played import Box
+from tests.ui.test_painting import a_crowd
+from tests.ui.test_screens import begin, shown
+
+SIZES = [(40, 10), (60, 16), (80, 24), (120, 40), (200, 60), (300, 100)]
+
+
+def cells(place: Place) -> set[tuple[int, int]]:
+    return {(x, y) for x in range(place.x, place.x + place.width) for y in range(place.y, place.y + place.height)}
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("gpus", [1, 2, 8, 16])
+@pytest.mark.parametrize("steps", [0, 8, 20])
+@pytest.mark.parametrize("units", [2, 6, 35])
+def test_panes_share_the_screen(width: int, height: int, gpus: int, steps: int, units: int) -> None:
+    wanted = places(width, height, gpus=gpus, steps=steps, units=units)
+    assert wanted is not None
+    screen = cells(Place(0, 0, width, height))
+    seen: set[tuple[int, int]] = set()
+    for name, place in wanted.items():
+        here = cells(place)
+        assert here <= screen, name
+        assert not here & seen, name
+        seen |= here
+    assert wanted["units"].height >= 2
+    assert wanted["journal"].height >= 2
+    assert wanted["footer"].y == height - 1
+
+
+def test_many_units_on_a_wide_screen_have_the_journal_beside_them() -> None:
+    few = places(200, 60, gpus=1, steps=0, units=6)
+    many = places(200, 60, gpus=1, steps=0, units=25)
+    assert few is not None
+    assert many is not None
+    assert few["journal"].x == 0
+    assert few["gpus"].height == 18
+    assert many["journal"] == Place(111, 1, 89, 58)
+    assert many["units"].height == 25
+    assert many["gpus"].height > few["gpus"].height
+
+
+def test_one_pane_may_have_the_screen() -> None:
+    assert places(80, 24, gpus=1, steps=8, units=6, zoomed="journal") == {
+        "header": Place(0, 0, 80, 1),
+        "footer": Place(0, 23, 80, 1),
+        "journal": Place(0, 1, 80, 22),
+    }
+
+
+@pytest.mark.parametrize("size", [(LEAST_WIDTH - 1, 24), (80, LEAST_HEIGHT - 1), (20, 4)])
+async def test_a_screen_too_small_says_so_and_comes_back(size: tuple[int, int]) -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=size) as pilot:
+        await shown(box, pilot)
+        board = box.app.dashboard
+        assert board.too_small.display
+        assert "Too small" in board.too_small.text()
+        assert [widget for widget in board.query("Painted") if widget.display] == [board.too_small]
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert [widget.id for widget in board.query("Painted") if not widget.display] == ["steps", None]
+        assert "glm-code" in board.units.text()
+        assert board.focused is board.units
+
+
+async def test_zoom_gives_the_journal_the_screen_and_back() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        await shown(box, pilot)
+        board = box.app.dashboard
+        await pilot.press("z")
+        await pilot.pause()
+        assert board.journal.region.height == 22
+        assert board.journal.has_focus
+        assert board.units.region.height == 0
+        await pilot.press("escape")
+        await pilot.pause()
+        assert board.units.region.height == 5
+        assert board.focused is board.units
+
+
+async def test_what_a_switch_needs_is_there_on_a_tiny_screen() -> None:
+    box = a_crowd()
+    async with box.app.run_test(size=(40, 10)) as pilot:
+        await shown(box, pilot)
+        begin(box)
+        await pilot.pause()
+        assert "nemotron" in box.app.dashboard.header.text()
+        assert box.app.dashboard.units.size.height >= 2
+        assert "esc cancel" in box.app.dashboard.footer.text()

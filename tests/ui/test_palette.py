@@ -1,0 +1,98 @@
+"""The command palette: every action that is valid now, each mode, each unit's; found by typing."""
+
+from typing import Any
+
+from textual.pilot import Pilot
+
+from gpumod_tui.core.models import Mode
+from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.demo.host import DemoHost
+from gpumod_tui.ui.app import GpumodApp
+from gpumod_tui.ui.options import ViewOptions
+from gpumod_tui.ui.screens.ask import PlanScreen
+from gpumod_tui.ui.screens.commands import CommandScreen
+from tests.ui.played import Box, until
+from tests.ui.test_screens import shown
+
+
+def text(box: Box) -> str:
+    return box.app.screen.query_one("CommandList").text()  # type: ignore[attr-defined,no-any-return]
+
+
+async def opened(box: Box, pilot: Pilot[Any], typed: str = "") -> list[str]:
+    await shown(box, pilot)
+    await pilot.press("ctrl+p", *typed)
+    await until(pilot, lambda: isinstance(box.app.screen, CommandScreen))
+    await pilot.pause()
+    return [line for line in text(box).splitlines()[2:] if line]
+
+
+async def test_it_lists_modes_units_and_everything_else_with_keys() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(120, 120)) as pilot:
+        rows = await opened(box, pilot)
+        assert rows[0].split() == ["▸", "Switch", "to", "blank", "1"]
+        words = "\n".join(rows)
+        for expected in ("glm-code: stop", "vllm-embedding: start", "Everywhere: next theme", "Journal: ", "GPUs: "):
+            assert expected in words
+        assert "glm-code: start" not in words
+        assert "vllm-embedding: stop" not in words
+        assert "previous unit" not in words
+        assert box.app.dashboard.units.cursor == 0
+
+
+async def test_typing_finds_and_enter_does_it_for_that_unit() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        assert len(await opened(box, pilot, "emb start")) == 1
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
+        assert box.commands.asked == [("plan", "start", "vllm-embedding")]
+
+
+async def test_modes_beyond_the_ninth_are_reached_by_name() -> None:
+    box = Box()
+    services = box.host.registry.services
+    modes = {f"mode-{number}": Mode(f"mode-{number}", f"Mode {number}", ()) for number in range(12)}
+    box.host = DemoHost(
+        box.clock, registry=ServiceRegistry(services, {"blank": box.host.registry.mode("blank"), **modes})
+    )
+    box.app = box.make(GpumodApp)
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        await opened(box, pilot, "mode-11")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
+        assert box.commands.asked == [("plan", "mode-11")]
+
+
+async def test_what_does_not_match_is_said_and_backspace_and_escape_lead_back() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        rows = await opened(box, pilot, "zzz")
+        assert rows == ["   nothing that is valid now matches"]
+        await pilot.press("enter", "backspace", "backspace", "backspace", "down", "pagedown", "up")
+        await pilot.pause()
+        assert "▸ " in text(box)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert box.app.screen is box.app.dashboard
+    assert box.commands.asked == []
+
+
+async def test_a_read_only_palette_offers_nothing_that_acts() -> None:
+    box = Box("glm-code", options=ViewOptions(read_only=True))
+    async with box.app.run_test(size=(120, 120)) as pilot:
+        words = "\n".join(await opened(box, pilot))
+        assert "glm-code: details" in words
+        for acting in ("Switch to", ": start", ": stop", ": restart", ": enable", ": load", "blank"):
+            assert acting not in words, acting
+
+
+async def test_it_fits_a_tiny_screen() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(40, 10)) as pilot:
+        rows = await opened(box, pilot)
+        assert len(rows) == 6
+        await pilot.press(*["down"] * 8)
+        await pilot.pause()
+        assert text(box).splitlines()[-1].startswith("▸")

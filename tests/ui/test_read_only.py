@@ -1,0 +1,82 @@
+"""A read-only dashboard offers nothing that acts, and lets nothing through."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from gpumod_tui.core.errors import GpumodError
+from gpumod_tui.core.events import SwitchEnded
+from gpumod_tui.core.results import ModeResult, Outcome
+from gpumod_tui.ui.commands import Commands
+from gpumod_tui.ui.logmessages import SaveLog
+from gpumod_tui.ui.messages import Ask
+from gpumod_tui.ui.options import ViewOptions
+from gpumod_tui.ui.read_only import LOOKS, looking_only
+from gpumod_tui.ui.screens.commands import CommandScreen
+from tests.ui.played import Box, PlayedCommands, until
+from tests.ui.test_logs import Logs, asks
+from tests.ui.test_screens import begin, shown
+
+
+def _names() -> Iterator[str]:
+    return (name for name in vars(Commands) if not name.startswith("_"))
+
+
+@pytest.mark.parametrize("name", sorted(_names()))
+def test_only_what_looks_gets_through(name: str) -> None:
+    commands = PlayedCommands()
+    offered = looking_only(commands)
+    if name in LOOKS:
+        assert getattr(offered, name) == getattr(commands, name)
+    else:
+        with pytest.raises(GpumodError, match="read-only"):
+            getattr(offered, name)("a", "b")
+    assert commands.asked == []
+
+
+def test_what_looks_is_known_to_be_there() -> None:
+    assert set(_names()) >= LOOKS
+
+
+async def test_no_key_and_no_message_makes_it_act() -> None:
+    box = Box("glm-code", options=ViewOptions(read_only=True))
+    async with box.app.run_test(size=(120, 40)) as pilot:
+        await shown(box, pilot)
+        assert "read-only" in box.app.dashboard.header.text()
+        keys = list("123456789bsxrluepkKcD")
+        for state in ("calm", "running", "failed"):
+            if state == "running":
+                begin(box)
+            if state == "failed":
+                box.emit(SwitchEnded(ModeResult(False, "nemotron", outcome=Outcome.FAILED)))
+            await pilot.pause()
+            for key in [*keys, "down", *keys, "down", *keys]:
+                await pilot.press(key)
+            if state == "running":
+                await pilot.press("escape")
+            footer = box.app.dashboard.footer.text()
+            for words in ("mode", "blank", "start ", "stop", "restart", "retry", "cancel"):
+                assert f" {words}" not in footer
+        box.app.dashboard.post_message(Ask("mode", "blank"))
+        await pilot.pause(0.2)
+        assert box.app.screen is box.app.dashboard
+    assert [asked for asked in box.commands.asked if asked[0] not in LOOKS] == []
+
+
+async def test_no_key_and_no_message_writes_a_file() -> None:
+    logs = Logs(options=ViewOptions(read_only=True))
+    async with logs.box.app.run_test(size=(120, 40)) as pilot:
+        journal = await logs.open(pilot)
+        await pilot.press("ctrl+s")
+        assert not asks(journal)
+        journal.post_message(SaveLog("/logs/a.log", "text", 1))
+        await pilot.press("Y")
+        await until(pilot, lambda: "200 lines copied" in logs.toasts)
+        for _ in range(5):
+            await pilot.pause(0.02)
+        await pilot.press("ctrl+p")
+        screen = logs.box.app.screen
+        assert isinstance(screen, CommandScreen)
+        await pilot.press(*"file")
+        assert not [entry for entry in screen.found if "file" in entry.words]
+    assert logs.archive.files == {}

@@ -1,0 +1,107 @@
+"""A switch on the command line: signals that come too early, and state that cannot be read."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from gpumod_tui.cli import _switching
+from gpumod_tui.cli._switching import run_switch, tell_plan
+from gpumod_tui.core.errors import StateUnavailable
+from gpumod_tui.core.manager import Manager
+from gpumod_tui.core.results import ModeResult
+from gpumod_tui.core.store import StoredState
+from gpumod_tui.demo.host import DemoHost
+
+NUMBERS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Watched(Manager):
+    """Says when it was asked to cancel."""
+
+    told: list[str]
+
+    def cancel(self) -> None:
+        self.told.append("cancel")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    words: list[str] = []
+    Watched.told = words
+    monkeypatch.setattr(_switching, "Manager", Watched)
+    return words
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_before_there_is_a_job_reaches_it(told: list[str]) -> None:
+    def submit(manager: Manager) -> "Future[ModeResult]":
+        interrupt()
+        told.append("submitted")
+        return manager.submit_mode("rag")
+
+    run_switch(DemoHost(), submit, as_json=True)
+    assert told == ["submitted", "cancel"]
+
+
+def test_an_interrupt_while_state_is_read_reaches_the_job(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    host = DemoHost()
+    read = host.store.read
+
+    def interrupted() -> StoredState:
+        if "read" not in told:
+            told.append("read")
+            interrupt()
+        return read()
+
+    monkeypatch.setattr(host.store, "read", interrupted)
+    run_switch(host, lambda manager: manager.submit_mode("rag"), as_json=False)
+    assert told == ["read", "cancel"]
+
+
+def test_an_interrupt_during_the_switch_cancels_it() -> None:
+    host = DemoHost()
+
+    def submit(manager: Manager) -> "Future[ModeResult]":
+        host.at(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        return manager.submit_mode("code")
+
+    assert run_switch(host, submit, as_json=True) == 130
+
+
+def test_state_that_cannot_be_read_is_a_warning_and_bars_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = DemoHost(running=["vllm-embedding"])
+
+    def broken() -> StoredState:
+        raise StateUnavailable("state.json: permission denied")
+
+    monkeypatch.setattr(host.store, "read", broken)
+    assert run_switch(host, lambda manager: manager.submit_mode("blank"), as_json=False) == 0
+    assert "warning: state.json: permission denied" in capsys.readouterr().err
+
+
+def test_a_plan_names_the_models_that_it_loads(capsys: pytest.CaptureFixture[str]) -> None:
+    host = DemoHost(running=("glm-code",))
+    router = host.registry.service("glm-code")
+    assert router.default_model is not None
+    host.drivers(router).unload(router, router.default_model)
+    plan = Manager(host).plan("code")
+    assert plan.keep == ("glm-code",)
+    tell_plan(plan, as_json=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[0] == "load"]
+    assert line.split() == ["load", "GLM-4.7-Flash-UD-Q4_K_XL", "(glm-code),", "20480", "MiB"]

@@ -1,0 +1,105 @@
+"""A port's front: who waits for a model uses it."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gpumod_tui.core.models import DriverKind, ModelStatus, Service
+from gpumod_tui.guard.admit import Full, Load, Loads
+from gpumod_tui.guard.front import Front
+from gpumod_tui.guard.metrics import Counts
+from gpumod_tui.guard.routes import Kind, Route
+from gpumod_tui.guard.upstreams import Answer
+from tests.unit.test_guard_loads import PlayedGate, PlayedRouter, session_in_loop
+
+pytestmark = pytest.mark.usefixtures("session_in_loop")
+__all__ = ("session_in_loop",)
+
+EVICTING = Service("r", "r.service", DriverKind.LLAMACPP, default_model="a", unit_vars={"evict": True})
+
+
+class BusyRouter(PlayedRouter):
+    """The moment it has loaded a model, somebody asks for the other one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.service = EVICTING
+        self.really = {}
+        self.at_load: Callable[[], None] = lambda: None
+
+    async def look(self) -> bool:
+        return True
+
+    async def ask(self, method: str, path: str, post: Any = None, *, timeout_s: float = 0.0) -> Answer:
+        if path == "/models/unload":
+            self.asked.append(f"{path} {post['model']}")
+            self.really[post["model"]] = "unloaded"
+            self.note(post["model"], ModelStatus.UNLOADED)
+            return Answer(200, b'{"success":true}')
+        answer = await super().ask(method, path, post, timeout_s=timeout_s)
+        if path == "/models/load":
+            self.at_load()
+        return answer
+
+
+def test_a_model_is_not_evicted_before_those_who_waited_for_it_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        router = BusyRouter(tmp_path)
+        loads = Loads(PlayedGate(0.0), Counts())
+
+        async def renew() -> None: ...
+
+        front = Front(lambda name: tmp_path / name, loads, Counts(), PlayedGate(0.0), renew)
+        front.routers = [router]
+        served: list[str] = []
+        others: list[Load] = []
+
+        async def forward(*_args: object, **_more: object) -> web.Response:
+            await asyncio.sleep(0.05)
+            served.append(router.states["b"])
+            return web.Response()
+
+        monkeypatch.setattr("gpumod_tui.guard.front.forward", forward)
+        router.at_load = lambda: others.append(loads.begin(router, "a"))
+        request: Any = SimpleNamespace(headers={})
+        route = Route(Kind.USE)
+        answer = await front._use(request, route, "/v1/chat/completions", "b", "", b"{}", "application/json")
+        assert answer.status == 200
+        assert served == ["loaded"]
+        assert await others[0].done == Full("r", 1, ("b",), evicts=True)
+        assert router.asked == ["/models/load b"]
+
+        # Served, it is idle, and gives way.
+        again = loads.begin(router, "a")
+        router.at_load = lambda: None
+        await again.done
+        assert router.asked[1:] == ["/models/unload b", "/models/load a"]
+        await loads.close()
+
+    asyncio.run(run())
+
+
+class HopelessGate(PlayedGate):
+    def would_fit(self, unit: str, model: str, without: Collection[str]) -> bool:
+        assert (unit, model, tuple(without)) == ("r.service", "a", ("b",))
+        return False
+
+
+def test_an_idle_model_stays_where_its_room_would_not_do(tmp_path: Path) -> None:
+    async def run() -> None:
+        router = BusyRouter(tmp_path)
+        router.really["b"] = "loaded"
+        router.note("b", ModelStatus.LOADED)
+        loads = Loads(HopelessGate(0.0), Counts())
+        assert await loads.begin(router, "a").done == Full("r", 1, ("b",), evicts=True)
+        assert router.asked == []
+        await loads.close()
+
+    asyncio.run(run())

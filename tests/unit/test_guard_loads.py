@@ -1,0 +1,134 @@
+"""Loads at one router: what it holds is counted and it is asked in one turn."""
+
+import asyncio
+import json
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpumod_tui.core.admission import Granted, Refused
+from gpumod_tui.core.commitments import Commitment
+from gpumod_tui.core.models import DriverKind, ModelStatus, Service
+from gpumod_tui.guard.admit import Failed, Full, Loads, Ready
+from gpumod_tui.guard.gate import Gate
+from gpumod_tui.guard.metrics import Counts
+from gpumod_tui.guard.upstreams import Answer, Router, UpstreamGone
+
+SERVICE = Service("r", "r.service", DriverKind.LLAMACPP, default_model="a")
+
+
+class PlayedGate(Gate):
+    """Grants everything, and takes its time; what was granted is open until it is withdrawn."""
+
+    def __init__(self, decide_s: float = 0.05) -> None:
+        self.decide_s = decide_s
+        self.open: set[str] = set()
+
+    def decide(self, unit: str, model: str) -> Granted | Refused:
+        time.sleep(self.decide_s)
+        self.open.add(model)
+        return Granted(Commitment(model, unit, model, {0: 1}, None, 0.0))
+
+    def would_fit(self, unit: str, model: str, without: Collection[str]) -> bool:
+        return True
+
+    def is_open(self, commitment: Commitment) -> bool:
+        return commitment.id in self.open
+
+    def withdraw(self, commitment: Commitment) -> None:
+        self.open.discard(commitment.id)
+
+
+SILENCE = Answer(0, b"")
+
+
+class PlayedRouter(Router):
+    """Has two models, loads at once, and writes down what it was asked for."""
+
+    def __init__(self, folder: Path, *, answers: tuple[Answer, ...] = ()) -> None:
+        super().__init__(SERVICE, folder / "r.sock", lambda _event: None)
+        self.limit = 1
+        self.states = {"a": ModelStatus.UNLOADED, "b": ModelStatus.UNLOADED}
+        self.asked: list[str] = []
+        self.answers = list(answers)
+
+    async def ask(self, method: str, path: str, post: Any = None, *, timeout_s: float = 0.0) -> Answer:
+        if (method, path) == ("GET", "/models"):
+            entries = [{"id": name, "status": {"value": self.really.get(name, "unloaded")}} for name in self.states]
+            return Answer(200, json.dumps({"data": entries}).encode())
+        self.asked.append(f"{path} {post['model']}")
+        if self.answers:
+            answer = self.answers.pop(0)
+            if answer is SILENCE:
+                raise UpstreamGone("no answer in time")
+            return answer
+        self.really[post["model"]] = "loaded"
+        self.note(post["model"], ModelStatus.LOADED)
+        return Answer(200, b'{"success":true}')
+
+    really: dict[str, str]
+
+
+def loaded_in(router: PlayedRouter, gate: PlayedGate, *models: str, then_s: float = 0.1) -> list[object]:
+    async def run() -> list[object]:
+        router.really = {}
+        loads = Loads(gate, Counts())
+        found = await asyncio.gather(*(loads.begin(router, model).done for model in models))
+        await asyncio.sleep(then_s)
+        await loads.close()
+        await router.close()
+        return list(found)
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def session_in_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session wants a loop; no request leaves the played router."""
+
+    class Session:
+        async def close(self) -> None: ...
+
+    monkeypatch.setattr("gpumod_tui.guard.upstreams.open_session", lambda _socket: Session())
+
+
+pytestmark = pytest.mark.usefixtures("session_in_loop")
+
+
+def test_of_two_at_once_a_router_with_one_place_is_asked_for_one(tmp_path: Path) -> None:
+    router = PlayedRouter(tmp_path)
+    first, second = loaded_in(router, PlayedGate(), "a", "b")
+    assert first == Ready()
+    assert second == Full("r", 1, ("a",))
+    assert router.asked == ["/models/load a"], "asked for the second, it would have evicted the first"
+
+
+def test_a_router_that_says_it_is_full_is_full(tmp_path: Path) -> None:
+    said = Answer(500, b'{"error":{"code":500,"message":"model limit reached, try again later"}}')
+    gate = PlayedGate(0.0)
+    (outcome,) = loaded_in(PlayedRouter(tmp_path, answers=(said,)), gate, "a")
+    assert isinstance(outcome, Full)
+    assert not gate.open
+
+
+def test_what_the_router_refuses_is_withdrawn(tmp_path: Path) -> None:
+    gate = PlayedGate(0.0)
+    (outcome,) = loaded_in(PlayedRouter(tmp_path, answers=(Answer(404, b"{}"),)), gate, "a")
+    assert isinstance(outcome, Failed)
+    assert not gate.open
+
+
+@pytest.mark.parametrize(("absent_s", "kept"), [(30.0, {"a"}), (0.2, set())])
+def test_a_load_that_was_not_answered_is_promised_until_its_router_is_long_without_it(
+    absent_s: float, kept: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full router calls the model unloaded for as long as it takes to end another one."""
+    monkeypatch.setattr("gpumod_tui.guard.admit.ORPHAN_S", absent_s)
+    monkeypatch.setattr("gpumod_tui.guard.admit._SETTLE_S", 0.05)
+    gate = PlayedGate(0.0)
+    (outcome,) = loaded_in(PlayedRouter(tmp_path, answers=(SILENCE,)), gate, "a", then_s=1.0)
+    assert isinstance(outcome, Failed)
+    assert gate.open == kept

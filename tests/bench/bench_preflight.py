@@ -1,0 +1,42 @@
+"""`gpumod preflight` against a script that only initialises NVML. `python -m tests.bench.bench_preflight`."""
+
+import sys
+
+from tests.bed.host import run, systemctl
+from tests.bench.measuring import compiled, in_bed, in_turns, seconds_of, told
+
+TARGET_S = 0.150
+NVML = "import pynvml; pynvml.nvmlInit()"
+
+
+def measure(rounds: int = 25) -> float:
+    """Seconds that a decision takes beyond the script, medians of one run, beside a running server.
+
+    The caches of presets and of byte code are warm.
+    """
+    environment = {**compiled(), "INVOCATION_ID": "0" * 32}
+    gpumod = [sys.executable, "-m", "gpumod_tui"]
+    script = [sys.executable, "-c", NVML]
+    run(*gpumod, "template", "install", "--yes", check=True)
+    systemctl("start", "vllm-embedding.service")
+    # It is granted again and again, under an invocation that never lives.
+    preflight = [*gpumod, "preflight", "--unit", "vllm-embedding.service"]
+    for warm in (preflight, script):
+        seconds_of(warm, environment)
+    medians = told(
+        in_turns(
+            {
+                "gpumod preflight": lambda: seconds_of(preflight, environment),
+                "a script that initialises NVML": lambda: seconds_of(script, environment),
+            },
+            rounds,
+        )
+    )
+    beyond = medians["gpumod preflight"] - medians["a script that initialises NVML"]
+    print(f"beyond {beyond * 1000:.0f} ms (target {TARGET_S * 1000:.0f} ms)")
+    return beyond
+
+
+if __name__ == "__main__":
+    in_bed("tests.bench.bench_preflight")
+    measure()

@@ -5,11 +5,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from rich.console import RenderableType
+from textual._compositor import CompositorUpdate
 from textual.binding import Binding, BindingType
 from textual.events import Key
+from textual.screen import Screen
 from textual.widgets import Input
 
 from gpumod_tui.core.config import Theme
@@ -19,6 +21,7 @@ from gpumod_tui.core.history import History
 from gpumod_tui.core.models import Snapshot
 from gpumod_tui.core.registry import ServiceRegistry
 from gpumod_tui.core.view import View
+from gpumod_tui.ui.cells import Cells
 from gpumod_tui.ui.commands import Archive, Commands, EventConnect, JournalFollow, Snapshots
 from gpumod_tui.ui.dressed_app import DressedApp
 from gpumod_tui.ui.errands import Errand, ErrandDone, errand
@@ -89,6 +92,7 @@ class GpumodApp(DressedApp):
         self.lost = False
         """The terminal is gone, or a signal asked for the end."""
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._cells = Cells()
         self._snapshots = snapshots
         self._commands = looking_only(commands) if options.read_only else commands
         self._connect = connect
@@ -303,8 +307,14 @@ class GpumodApp(DressedApp):
         self.lost = True
         self.exit()
 
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        if isinstance(renderable, CompositorUpdate):
+            renderable = self._cells.only_changes(renderable)
+        super()._display(screen, renderable)
+
     def repaint_all(self) -> None:
         """Frames were dropped: what is on screen is not what was meant."""
+        self._cells.forget()
         self.screen.refresh(layout=True)
 
     # -- threads -----------------------------------------------------------------------------------------------

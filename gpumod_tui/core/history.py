@@ -1,4 +1,4 @@
-"""What the graph of GPU memory shows: what each unit held, second by second and, for longer, ten by ten."""
+"""What the graph of a GPU shows: what each unit held, second by second and, for longer, ten by ten, and load and heat."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -42,6 +42,9 @@ class Column:
     """Held by no process that NVML shows: the display, the driver itself."""
     unsized: bool = False
     """NVML lists processes and does not tell what they hold: it is in `other_bytes`."""
+    load_percent: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
 
 
 class _Cells:
@@ -217,8 +220,14 @@ def _column(track: _Track, snapshot: Snapshot, sample: GpuSample) -> Column:
     used = sample.used_bytes
     if used is None and sample.total_bytes is not None and sample.free_bytes is not None:
         used = sample.total_bytes - sample.free_bytes
+    moving = Column(
+        snapshot.at,
+        load_percent=sample.utilization_percent,
+        temperature_c=sample.temperature_c,
+        power_w=sample.power_w,
+    )
     if used is None:
-        return Column(snapshot.at)
+        return moving
     before = track.newest
     by_unit: Mapping[str, int] = {
         view.id: amount for view in snapshot.services if (amount := view.vram_by_gpu.get(sample.index, 0)) > 0
@@ -227,7 +236,14 @@ def _column(track: _Track, snapshot: Snapshot, sample: GpuSample) -> Column:
         # One mapping for hours in which nothing changes.
         by_unit = before.by_unit
     foreign = sum(holder.used_bytes or 0 for holder in snapshot.orphans if holder.gpu == sample.index)
-    column = Column(snapshot.at, used, sample.free_bytes, sample.total_bytes, by_unit, foreign)
+    column = replace(
+        moving,
+        used_bytes=used,
+        free_bytes=sample.free_bytes,
+        total_bytes=sample.total_bytes,
+        by_unit=by_unit,
+        foreign_bytes=foreign,
+    )
     if sample.processes is None and before is not None and before.used_bytes is not None:
         return _between(replace(column, unsized=before.unsized), before, track.idle_bytes or 0)
     nobodys = max(0, used - sum(by_unit.values()) - foreign)

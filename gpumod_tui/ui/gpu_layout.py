@@ -8,6 +8,8 @@ GRAPH_LEAST: Final = 4
 scale even labels."""
 GRAPH_GOOD: Final = 10
 """With headings and time axis."""
+LOAD_FROM: Final = 8
+"""Rows of the lowest graph under which the load of the GPU has a row, too."""
 GRAPH_MOST: Final = 18
 GRAPH_WIDTH: Final = 56
 """Cells below which graphs do not stand side by side."""
@@ -31,6 +33,11 @@ class Arrangement:
         """Rows above a graph."""
         return _headings(self.width)
 
+    @property
+    def load(self) -> bool:
+        """Whether there is a row for the load between the graph and its time axis."""
+        return self.graphs and (self.height - self.headings - 1) % GRAPH_LEAST == 1
+
     def rows(self, count: int) -> int:
         """Rows of all."""
         return -(-count // self.across) * self.height
@@ -41,12 +48,18 @@ class Arrangement:
 
 
 def graphs_in(count: int, width: int, height: int, *, most: int = GRAPH_MOST) -> Arrangement | None:
-    """Graphs in so many cells, one above the other where that leaves them high enough; None: there is no room."""
+    """Graphs in so many cells, one above the other where that leaves them high enough; None: there is no room.
+
+    `most`: rows of the highest one, but for its load.
+    """
     best: Arrangement | None = None
     for across in range(1, max(1, min(count, width // GRAPH_WIDTH)) + 1):
         frame = _headings(width // across) + 1
         each = min(most, height // -(-count // across))
-        each = (each - frame) // GRAPH_LEAST * GRAPH_LEAST + frame
+        graph = (each - frame) // GRAPH_LEAST * GRAPH_LEAST
+        each = graph + frame
+        if graph >= LOAD_FROM and (each + 1) * -(-count // across) <= height:
+            each += 1
         if each > frame and (best is None or each > best.height):
             best = Arrangement(True, across, width // across, each)
         if best is not None and best.height >= GRAPH_GOOD:

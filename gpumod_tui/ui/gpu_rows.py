@@ -115,10 +115,21 @@ def moment(sample: GpuSample, at: float) -> Row:
     return [(label(sample), STRONG), (f" {fmt.clock(at, with_seconds=True)}", WARN)]
 
 
-def values(column: Column | None, width: int, colour: Callable[[str], Style], *, first: Row) -> Row:
-    """What a column of the past tells, after `first`: each holder's GiB, used and free."""
-    if column is None or column.used_bytes is None:
-        return joined([first, [("nothing is known of this moment" if column is None else "memory N/A", DIM)]])
+def values(
+    column: Column | None, width: int, colour: Callable[[str], Style], *, first: Row, marks: Sequence[Row] = ()
+) -> Row:
+    """What a column of the past tells, between `first` and `marks`: each holder's GiB, used and free, load, heat and
+    power."""
+    happened: list[Weighed] = [(20 + place, mark) for place, mark in enumerate(marks)]
+    if column is None:
+        return fitting([(0, first), (1, [("nothing is known of this moment", DIM)]), *happened], width)
+    moved: list[Weighed] = [
+        (30, [] if column.load_percent is None else [(f"{column.load_percent} %", TEXT)]),
+        (31, [] if column.temperature_c is None else [(f"{column.temperature_c} °C", TEXT)]),
+        (32, [] if column.power_w is None else [(f"{column.power_w:.0f} W", TEXT)]),
+    ]
+    if column.used_bytes is None:
+        return fitting([(0, first), (1, [("memory N/A", DIM)]), *moved, *happened], width)
     parts: list[Weighed] = [(0, first)]
     for place, part in enumerate(sorted(parts_of(column, colour), key=lambda part: -part.amount_bytes)):
         if part.name:
@@ -127,7 +138,7 @@ def values(column: Column | None, width: int, colour: Callable[[str], Style], *,
         parts.append((3, [(f"by unit {fmt.UNKNOWN}", DIM)]))
     parts.append((1, [(f"used {fmt.gib(column.used_bytes)}", TEXT)]))
     parts.append((2, [(f"free {fmt.gib(column.free_bytes)} GiB", TEXT)]))
-    return fitting(parts, width)
+    return fitting([*parts, *moved, *happened], width)
 
 
 def alarm_row(alarms: Sequence[Alarm], width: int, key: str) -> Row:

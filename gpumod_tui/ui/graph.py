@@ -1,4 +1,4 @@
-"""The history of one GPU's memory as rows of blocks, stacked by who holds it; pure."""
+"""The history of one GPU as rows of blocks: its memory, stacked by who holds it, and its load; pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,6 +89,23 @@ def graph_rows(
         )
         rows.append(row)
     return rows
+
+
+def load_row(columns: Sequence[Column | None], cursor: int | None = None) -> Row:
+    """The load in each column; a space where it is unknown, and never one where it is 0."""
+    cells = [
+        _EMPTY if column is None or column.load_percent is None else _Cell(_eighths(column.load_percent), DIM)
+        for column in columns
+    ]
+    if cursor is not None:
+        cells[cursor] = _marked(cells[cursor])
+    row: Row = [(f"{'load':>{AXIS_WIDTH - 1}} ", DIM)]
+    row.extend(("".join(cell.char for cell in run), style) for style, run in groupby(cells, lambda cell: cell.style))
+    return row
+
+
+def _eighths(percent: int) -> str:
+    return _BLOCKS[min(8, max(1, round(percent * 8 / 100)))]
 
 
 def named(rows: Sequence[Row], name: str) -> bool:

@@ -10,8 +10,8 @@ EXPECTED = {
     # width × height: GPUs → graphs?, side by side, rows of all
     (40, 10): {1: (False, 1, 1), 2: (False, 1, 2), 4: (False, 2, 2), 8: (False, 4, 2), 16: (False, 8, 2)},
     (80, 24): {1: (False, 1, 1), 2: (False, 1, 2), 4: (False, 1, 4), 8: (False, 2, 4), 16: (False, 3, 6)},
-    (120, 40): {1: (True, 1, 14), 2: (True, 1, 20), 4: (True, 2, 22), 8: (False, 1, 8), 16: (False, 2, 8)},
-    (200, 60): {1: (True, 1, 18), 2: (True, 1, 36), 4: (True, 1, 40), 8: (True, 3, 33), 16: (True, 3, 42)},
+    (120, 40): {1: (True, 1, 15), 2: (True, 1, 22), 4: (True, 2, 22), 8: (False, 1, 8), 16: (False, 2, 8)},
+    (200, 60): {1: (True, 1, 19), 2: (True, 1, 38), 4: (True, 1, 40), 8: (True, 3, 36), 16: (True, 3, 42)},
 }
 
 

@@ -179,7 +179,7 @@ async def test_graph_and_bars_change_places(size: tuple[int, int]) -> None:
             heights.append(len(panel(box).splitlines()))
             await pilot.press("v")
             await pilot.pause()
-        assert heights == ([1, 15, 1] if size == SMALL else [14, 1, 14])
+        assert heights == ([1, 15, 1] if size == SMALL else [15, 1, 15])
         assert box.app.dashboard.units.size.height >= 3
 
 
@@ -195,7 +195,7 @@ async def test_switches_of_this_and_of_other_processes_and_refusals_are_marked()
         box.emit(SwitchEnded(ModeResult(False, "nemotron", outcome=Outcome.FAILED)))
         refusal = Refusal("nemotron-3-nano.service", "Nemotron", "no room", now - 50)
         await show(box, pilot, replace(box.look(), refusals=(refusal,)))
-        axis = panel(box).splitlines()[13]
+        axis = panel(box).splitlines()[14]
         for words in ("△rag", "▲rag", "△nemotron", "⊘", "✖"):
             assert words in axis
         assert axis.index("△rag") < axis.index("▲rag") < axis.index("△nemotron") < axis.index("⊘") < axis.index("✖")

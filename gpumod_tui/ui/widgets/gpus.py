@@ -15,7 +15,7 @@ from gpumod_tui.ui import format as fmt
 from gpumod_tui.ui import gpu_rows
 from gpumod_tui.ui.alarms import AlarmBook
 from gpumod_tui.ui.gpu_layout import Arrangement, arrange
-from gpumod_tui.ui.graph import AXIS_WIDTH, FOREIGN_NAME, HATCHED, RELEASING_NAME, graph_rows, named
+from gpumod_tui.ui.graph import AXIS_WIDTH, FOREIGN_NAME, HATCHED, RELEASING_NAME, graph_rows, load_row, named
 from gpumod_tui.ui.palette import BAD, DIM, FOREIGN, RELEASING, STRONG, WARN, UnitColours
 from gpumod_tui.ui.rows import Row, fit, joined, rule, strip, width_of
 from gpumod_tui.ui.time_axis import SIGNS, axis_cells, words_of
@@ -266,7 +266,7 @@ class GpuPanel(Pane):
             body.append(gpu_rows.alarm_row(alarms, plan.width, self._key()))
         elif sample.error is not None:
             body.append([(f"  {sample.error}", BAD)])
-        height = plan.height - 2 - len(body)
+        height = plan.height - 2 - plan.load - len(body)
         # A GPU that was lost tells its size no more; what it showed before still stands on its scale.
         total = sample.total_bytes or max((cell.total_bytes or 0 for cell in cells if cell), default=0)
         if not total:
@@ -275,7 +275,8 @@ class GpuPanel(Pane):
         cell_s = self._window_s / room
         legend = self._legend(cells, graph)
         axis = axis_cells(room, int(end // cell_s), cell_s, history.marks.marks, legend)
-        return [head, *body, *graph, [(f"{0:>{AXIS_WIDTH - 2}} └", DIM), *axis]]
+        load = [load_row(cells, cursor)] if plan.load else []
+        return [head, *body, *graph, *load, [(f"{0:>{AXIS_WIDTH - 2}} └", DIM), *axis]]
 
     def _past(
         self, sample: GpuSample, cells: tuple[Column | None, ...], cursor: int, width: int, below: int
@@ -284,14 +285,13 @@ class GpuPanel(Pane):
         assert self._back is not None
         column, at, cell_s = cells[cursor], self._cursor_at(), self._window_s / len(cells)
         colour = self._colours.style
-        row = gpu_rows.moment(sample, column.at if column else at)
+        first = gpu_rows.moment(sample, column.at if column else at)
+        here = [mark for mark in self._back.history.marks.marks if at <= mark.at < at + cell_s]
+        marks: list[Row] = [[(f"{SIGNS[mark.kind][0]} {words_of(mark)}", SIGNS[mark.kind][1])] for mark in here]
         if not below:
-            row = gpu_rows.values(column, width, colour, first=row)
-        for mark in self._back.history.marks.marks:
-            sign, style = SIGNS[mark.kind]
-            if at <= mark.at < at + cell_s and width_of(row) + len(words_of(mark)) + 5 <= width:
-                row = joined([row, [(f"{sign} {words_of(mark)}", style)]])
-        return [row, [("  ", DIM), *gpu_rows.values(column, below - 2, colour, first=[])]] if below else [row]
+            return [gpu_rows.values(column, width, colour, first=first, marks=marks)]
+        happened = gpu_rows.fitting([(0, first), *((1 + place, mark) for place, mark in enumerate(marks))], width)
+        return [happened, [("  ", DIM), *gpu_rows.values(column, below - 2, colour, first=[])]]
 
     def _end(self, history: History, sample: GpuSample, end: float, width: int) -> Row:
         """The right end of the heading: the window, since when it knows, and whether it stands still."""

@@ -24,6 +24,8 @@ _BACKOFF_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _MIG_INDEX: Final = 100
 """MIG instance i of GPU n has index 100·(n+1)+i: no GPU's own index moves when MIG is switched on elsewhere."""
 _PROCESS_LISTS: Final = ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses")
+_LIST_TRIES: Final = 3
+"""Of a process list that grew while it was fetched."""
 LIMIT_S: Final = 5.0
 """A read takes well under a millisecond, the first one with its start of NVML up to two seconds."""
 
@@ -216,10 +218,14 @@ class VRAMTracker:
         return {"total_bytes": first.total, "free_bytes": first.free}
 
     def _processes(self, handle: Any) -> tuple[GpuProcess, ...] | None:
+        """None where a list could not be had: a process in it that is not seen would be taken for one that is gone."""
         held: dict[int, int | None] = {}
         told = False
         for name in _PROCESS_LISTS:
-            entries = self._process_list(name, handle)
+            try:
+                entries = self._process_list(name, handle)
+            except self._nvml.NVMLError:
+                return None
             told = told or entries is not None
             for entry in entries or ():
                 before = held.get(entry.pid)
@@ -228,18 +234,21 @@ class VRAMTracker:
         return tuple(GpuProcess(pid, held[pid]) for pid in sorted(held)) if told else None
 
     def _process_list(self, name: str, handle: Any) -> list[Any] | None:
+        """None: there is no such list on this GPU. Raises: NVMLError, where there is one and it could not be had."""
         # pynvml's unversioned function raises an error of another family where the driver lacks v3.
-        for _ in range(2):
+        version, patience = "_v3", _LIST_TRIES
+        while True:
             try:
-                return list(self._call(f"{name}_v3", handle))
+                return list(self._call(f"{name}{version}", handle))
             except self._nvml.NVMLError as error:
-                if error.value == faults.FUNCTION_NOT_FOUND:
-                    found = self._ask(f"{name}_v2", handle)
-                    return None if found is None else list(found)
-                # More processes came while the list was fetched: ask once more.
-                if error.value != faults.INSUFFICIENT_SIZE:
+                patience -= 1
+                if error.value == faults.FUNCTION_NOT_FOUND and version == "_v3":
+                    version = "_v2"
+                elif error.value in (faults.FUNCTION_NOT_FOUND, faults.NOT_SUPPORTED):
                     return None
-        return None
+                # More processes came while the list was fetched: ask once more.
+                elif error.value != faults.INSUFFICIENT_SIZE or not patience:
+                    raise
 
     def _slow_fields(self, device: _Device) -> dict[str, Any]:
         now = self._monotonic()

@@ -80,7 +80,8 @@ def _found(
     places: Places, environ: Mapping[str, str], config: Config
 ) -> tuple[list[tuple[Path, list[Path]]], list[str]]:
     """The folders with their files, the weakest first, and a warning for each that is not there."""
-    named = dict.fromkeys((*preset_folders(environ), *config.presets))
+    # In the order in which `template install` records them: units must not rank them otherwise than the shell does.
+    named = dict.fromkeys((*config.presets, *preset_folders(environ)))
     folders = dict.fromkeys((packaged("presets"), places.config / "presets", *named))
     warnings = [f"no folder of presets {folder}" for folder in named if not folder.is_dir()]
     return [(folder, list(_files(folder))) for folder in folders], warnings

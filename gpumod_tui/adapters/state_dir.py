@@ -42,6 +42,7 @@ class StateDir:
         self._lock_file = runtime / "switch.lock"
         self._cancel_file = runtime / "cancel"
         self._moment_file = runtime / "moment.json"
+        self._holder_file = runtime / "switch.json"
         self._log = SwitchLog(state / "switches.json")
 
     def read(self) -> StoredState:
@@ -54,7 +55,8 @@ class StateDir:
             if after.switch == before.switch:
                 break
             before = after
-        stored = StoredState(after.recorded, after.switch, held, after.tallies)
+        switch = self._holder(after.switch) if held else after.switch
+        stored = StoredState(after.recorded, switch, held, after.tallies)
         running = stored.running
         return stored if running is None else replace(stored, moment=self._moment(running))
 
@@ -83,8 +85,10 @@ class StateDir:
             # The switch of a process that was killed is in the record alone, which is written over now.
             self._keep(self._stored().switch)
             lock = FileLock(self, descriptor, record)
-            # The lock alone makes it one switch: on a full disk a switch to blank must still lead back. The first step
-            # writes again, and tells.
+            # The lock alone makes it one switch: on a full disk a switch to blank must still lead back, and find whom
+            # to ask. The first step writes again, and tells.
+            with contextlib.suppress(OSError):
+                write_whole(self._holder_file, msgspec.json.encode(record), mode=0o600)
             with contextlib.suppress(StateUnavailable):
                 lock.write(record)
         except BaseException:
@@ -156,6 +160,15 @@ class StateDir:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         return moment if (moment.switch_id, moment.step) == (running.id, running.step) else None
+
+    def _holder(self, stored: SwitchRecord | None) -> SwitchRecord | None:
+        """The switch that holds the lock, as its own record has it, or where that could not be written as it began."""
+        try:
+            began = msgspec.json.decode(self._holder_file.read_bytes(), type=SwitchRecord)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return stored
+        is_other = stored is None or stored.id != began.id
+        return began if is_other and _start_time(began.pid) == began.pid_start else stored
 
     def _stored(self) -> _Stored:
         try:

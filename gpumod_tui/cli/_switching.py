@@ -1,11 +1,15 @@
 """A switch as the command line shows it: live on a terminal, plain lines elsewhere, silent once nobody reads."""
 
 import contextlib
+import os
+import queue
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import FrameType
+from typing import Final
 
 import click
 
@@ -18,17 +22,37 @@ from gpumod_tui.core.quantities import format_mib
 from gpumod_tui.core.records import SwitchError
 from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan
 
+_PENDING: Final = 1000
+"""Pieces of text that wait for a terminal which does not read; what is over is dropped."""
+_LOOK_S: Final = 0.1
+
 
 class View:
-    """Prints events. It is called from the manager's thread and must never end or hold up the switch."""
+    """Prints events. It is called from the manager's thread and must never end or hold up the switch: a terminal that
+    does not read (Ctrl-S, a stopped pager) holds up only the thread that prints."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._open = not quiet
         self._live = is_terminal()
+        self._texts: queue.Queue[str | None] = queue.Queue(_PENDING)
+        self._printer = threading.Thread(target=self._print, name="gpumod-view", daemon=True)
+        if self._open:
+            self._printer.start()
 
     def close(self) -> None:
         """Nothing is printed any more: the terminal is gone or the user has turned away."""
         self._open = False
+
+    def finish(self) -> bool:
+        """Wait until all is printed; False: the view was closed before, and its terminal does not read."""
+        while self._printer.is_alive():
+            with contextlib.suppress(queue.Full):
+                self._texts.put_nowait(None)
+            self._printer.join(_LOOK_S)
+            if not self._open and self._printer.is_alive():
+                self._printer.join(_LOOK_S)
+                return not self._printer.is_alive()
+        return True
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -48,13 +72,19 @@ class View:
                 self._write(f"{lead}warning: {warning}\n")
 
     def _write(self, text: str) -> None:
-        if not self._open:
-            return
-        try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        except (OSError, ValueError):
-            self.close()
+        if self._open:
+            with contextlib.suppress(queue.Full):
+                self._texts.put_nowait(text)
+
+    def _print(self) -> None:
+        while (text := self._texts.get()) is not None:
+            if not self._open:
+                continue
+            try:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            except (OSError, ValueError):
+                self.close()
 
 
 class _Interrupts:
@@ -95,6 +125,9 @@ def run_switch(host: Host, submit: Callable[[Manager], "Future[ModeResult]"], *,
     interrupts.go_to(manager.cancel)
     result = future.result()
     manager.close()
+    if not view.finish():
+        # Python would wait for the terminal when it flushes at its end.
+        os._exit(result.exit_code)
     with contextlib.suppress(OSError, ValueError):
         tell_result(result, as_json=as_json)
     return result.exit_code

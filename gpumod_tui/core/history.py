@@ -1,4 +1,4 @@
-"""What the graph of a GPU shows: what each unit held, second by second and, for longer, ten by ten, and load and heat."""
+"""What the graph of a GPU shows: load, heat, and what each unit held, second by second and, for longer, ten by ten."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping

@@ -110,7 +110,12 @@ def _plan(
             )
             if warning
         )
-        + tuple(sentence for name in chosen.start for sentence in survey.units[name].unsafe),
+        + tuple(sentence for name in chosen.start for sentence in survey.units[name].unsafe)
+        + tuple(
+            f"{survey.units[name].state.unit} is stopped, though gpumod did not install it"
+            for name in chosen.stop
+            if not survey.units[name].is_ours
+        ),
         needs=_by_service(allocations),
         promises=tuple((f"{name}.service", model, need.by_gpu) for name, model, need in allocations),
     )
@@ -227,7 +232,7 @@ def _sort(survey: Survey, target: Target, *, may_sleep: bool) -> _Sorted:
     going = frozenset(survey.units) - wanted if target.stop is None else target.stop
     stop, sleep, asleep = [], [], []
     for name, unit in survey.units.items():
-        if name not in going or not unit.is_ours or unit.is_down:
+        if name not in going or unit.is_down:
             continue
         sleeps = may_sleep and unit.service is not None and unit.service.sleeps_when_left
         if sleeps and _rests(unit, survey):

@@ -178,8 +178,9 @@ class ServerDriver(Protocol):
     def models(self, service: Service) -> tuple[ModelState, ...]:
         """The models it has. Empty for servers without the notion. Raises: ServerError."""
 
-    def load(self, service: Service, model: str) -> None:
-        """Ask for a load; returns when it has begun (or the model is there already). Raises: ServerError."""
+    def load(self, service: Service, model: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Ask for a load; returns when it has begun (or the model is there already). `meanwhile` as for `sleep`.
+        Raises: ServerError."""
 
     def unload(self, service: Service, model: str) -> None:
         """Ask for an unload; returns when it has begun. Raises: ServerError."""

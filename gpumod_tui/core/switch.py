@@ -73,7 +73,7 @@ def _perform(run: Run, step: Step, work: Callable[[Run], str]) -> Signal:
         outcome, detail = Signal.FAULT, "the time limit of the whole switch was reached"
         run.errors.append(SwitchError(detail, step=step, hint="a larger --timeout, or none"))
     except StepFailed as failure:
-        outcome = Signal.REFUSED if failure.refused and not (run.stopped or run.slept) else Signal.FAULT
+        outcome = Signal.REFUSED if failure.refused and not _touched_others(run, failure) else Signal.FAULT
         detail = str(failure)
         run.errors += [replace(error, step=step) for error in failure.errors]
     except GpumodError as error:
@@ -86,6 +86,13 @@ def _perform(run: Run, step: Step, work: Callable[[Run], str]) -> Signal:
     run.steps[-1] = StepRecord(step, detail, outcome is Signal.PASSED, seconds, at)
     run.report(StepEnded(step, outcome is Signal.PASSED, detail, seconds))
     return outcome
+
+
+def _touched_others(run: Run, failure: StepFailed) -> bool:
+    """Whether anything but what was refused is, or was for a while, not as it had been."""
+    refused = {error.unit for error in failure.errors}
+    started = (f"{name}.service" for name in (*run.started, *run.woken))
+    return bool(run.stopped or run.slept or run.loaded or any(unit not in refused for unit in started))
 
 
 def _finish(run: Run, outcome: Outcome) -> ModeResult:

@@ -84,7 +84,7 @@ class DemoServer:
             self._check_up()
             return self._states()
 
-    def load(self, service: Service, model: str) -> None:
+    def load(self, service: Service, model: str, meanwhile: Callable[[], None] | None = None) -> None:  # noqa: ARG002
         """Raises: ServerError."""
         with self._world.turn():
             self._check_up()

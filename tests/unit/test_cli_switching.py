@@ -1,7 +1,11 @@
 """A switch on the command line: signals that come too early, and state that cannot be read."""
 
 import os
+import pty
 import signal
+import sys
+import termios
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 
@@ -105,3 +109,35 @@ def test_a_plan_names_the_models_that_it_loads(capsys: pytest.CaptureFixture[str
     tell_plan(plan, as_json=False)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[0] == "load"]
     assert line.split() == ["load", "GLM-4.7-Flash-UD-Q4_K_XL", "(glm-code),", "20480", "MiB"]
+
+
+def test_a_terminal_that_does_not_read_holds_up_no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = pty.openpty()
+    termios.tcflow(slave, termios.TCOOFF)
+    host = DemoHost()
+    ended = threading.Event()
+
+    def submit(manager: Manager) -> "Future[ModeResult]":
+        future = manager.submit_mode("code")
+        future.add_done_callback(lambda _future: ended.set())
+        return future
+
+    with os.fdopen(slave, "w", closefd=False) as stopped:
+        monkeypatch.setattr(sys, "stdout", stopped)
+        monkeypatch.setenv("TERM", "xterm")
+
+        def read_again() -> None:
+            ended.wait(60)
+            termios.tcflow(slave, termios.TCOON)
+
+        reader = threading.Thread(target=read_again)
+        reader.start()
+        code = run_switch(host, submit, as_json=False)
+        reader.join()
+    assert code == 0
+    assert ended.is_set()
+    assert host.store.read().recorded.mode == "code"
+    text = os.read(master, 65536).decode()
+    assert "verify" in text
+    os.close(slave)
+    os.close(master)

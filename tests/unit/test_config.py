@@ -7,6 +7,7 @@ import yaml
 
 from gpumod_tui.adapters.config_yaml import load_config, record_folders
 from gpumod_tui.adapters.places import Places
+from gpumod_tui.adapters.presets_yaml import load_registry
 from gpumod_tui.core.config import Confirm
 from gpumod_tui.core.errors import ConfigInvalid
 from gpumod_tui.core.quantities import MIB
@@ -98,6 +99,19 @@ def test_recorded_folders_are_there_without_the_shell(places: Places) -> None:
     assert config.presets == (Path("/p"), Path("/q"))
     assert config.models_dir == Path("/m")
     assert record_folders(places, shell) == ()
+
+
+def test_the_shell_and_units_rank_folders_alike(places: Places, tmp_path: Path) -> None:
+    """What units read is what was recorded; what a shell reads has GPUMOD_PRESETS beside it."""
+    for name, vram in (("set", 1000), ("given", 2000)):
+        (tmp_path / name).mkdir()
+        preset = f"id: a\ndriver: command\nvram_mb: {vram}\nunit_vars: {{command: [x]}}\n"
+        (tmp_path / name / "a.yaml").write_text(preset)
+    write(places, f"presets: [{tmp_path / 'set'}]\n")
+    shell = {**HOME, "GPUMOD_PRESETS": f"{tmp_path / 'given'}"}
+    in_shell = load_registry(places, shell).service("a").vram_bytes
+    record_folders(places, shell)
+    assert in_shell == load_registry(places, HOME).service("a").vram_bytes == 2000 * MIB
 
 
 def test_recording_keeps_the_users_other_keys_and_comments(places: Places) -> None:

@@ -233,6 +233,19 @@ def test_already_running_is_believed_only_when_it_is_so(server: Server, status: 
     assert server.asked[0][2] == {"model": "m"}
 
 
+def test_whoever_waits_for_a_load_to_begin_is_heard_meanwhile() -> None:
+    class Enough(Exception):
+        pass
+
+    def enough() -> None:
+        raise Enough
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        router = service(DriverKind.LLAMACPP, silent.getsockname()[1])
+        with pytest.raises(Enough):
+            driver_for(router).load(router, "m", enough)
+
+
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_refused_load_gives_the_servers_reason(server: Server, status: int) -> None:
     router = service(DriverKind.LLAMACPP, server.port)

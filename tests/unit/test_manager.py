@@ -551,6 +551,45 @@ class TestBrokenByHand:
         assert result.outcome is Outcome.FAILED
         assert "could not be stopped again" in box.host.store.read().recorded.note
 
+    def test_a_kept_router_that_dies_keeps_nothing_of_a_rollback_from_being_stopped(self) -> None:
+        router = Service("router", "router", DriverKind.LLAMACPP, 9001, 5000 * MIB, default_model="M")
+        box = Box(registry=registry_of(router, service("other", 4000), mode=("router", "other")))
+        box.host.units.start("router.service")
+        box.clock.advance(1.0)
+        box.host.script("router").load_s = 30.0
+        box.host.at(box.clock.monotonic() + 10.0, lambda: box.host.die("router"))
+        result = box.switch("both")
+        assert result.outcome is Outcome.FAILED
+        assert "router.service failed" in str(result.errors[0])
+        assert box.up() == set()
+        assert "could not be stopped" not in box.host.store.read().recorded.note
+        box.manager.close()
+
+    def test_one_that_systemd_does_not_stop_keeps_no_other_from_being_stopped(self, box: Box) -> None:
+        box.switch("rag")
+        box.host.units.start("devstral-small-2.service")
+        box.clock.advance(30.0)
+        box.host.script("devstral-small-2").refuses = "masked"
+        result = box.switch("blank")
+        assert result.outcome is Outcome.FAILED
+        assert "devstral-small-2.service was not stopped: " in str(result.errors[0])
+        assert box.up() == {"devstral-small-2"}
+
+    def test_what_was_started_before_a_refusal_is_no_untouched_box(self) -> None:
+        first, second = service("first", 3000), service("second", 4000, depends_on=("first",))
+        box = Box(registry=registry_of(first, second, mode=("first", "second")))
+        box.host.script("first").ready_s = 5.0
+
+        def take() -> None:
+            box.host.foreign(20000)
+
+        box.host.at(box.clock.monotonic() + 2.0, take)
+        result = box.switch("both")
+        assert "second.service was refused" in str(result.errors[0])
+        assert result.outcome is Outcome.FAILED
+        assert box.up() == set()
+        box.manager.close()
+
     def test_start_of_a_service_brings_up_nothing_else(self, box: Box) -> None:
         box.switch("code")
         glm = box.host.registry.service("glm-code")
@@ -577,13 +616,15 @@ class TestBrokenByHand:
         assert isinstance(verdict, Refused)
         assert verdict.need_bytes == 20480 * MIB
 
-    def test_a_strangers_unit_that_bears_a_services_name_is_left_alone(self, box: Box) -> None:
+    @pytest.mark.parametrize("verb", ["blank", "stop"])
+    def test_a_unit_that_somebody_else_installed_for_a_service_is_stopped_like_all(self, box: Box, verb: str) -> None:
         box.switch("rag")
         ours = [unit for unit in box.host.unit_files.stamped() if unit != "vllm-embedding.service"]
         box.host.unit_files.stamped = lambda: tuple(ours)  # type: ignore[method-assign]
         box.host.units.managed = lambda: tuple(ours)  # type: ignore[method-assign]
-        assert box.switch("blank").stopped == ()
-        assert box.up() == {"vllm-embedding"}
+        result = box.switch("blank") if verb == "blank" else box.service("stop", "vllm-embedding")
+        assert (result.success, result.stopped, box.up()) == (True, ("vllm-embedding",), set())
+        assert result.warnings == ("vllm-embedding.service is stopped, though gpumod did not install it",)
 
     def test_a_kept_service_that_somebody_else_answers_for_is_not_ready(self, box: Box) -> None:
         box.switch("rag")

@@ -275,6 +275,10 @@ def test_processes_that_are_not_told_are_unknown_not_none_there() -> None:
     assert one(VRAMTracker(nvml), processes=True).processes == (GpuProcess(5, 6),)
     nvml.faults["nvmlDeviceGetGraphicsRunningProcesses_v3"] = 3
     assert one(VRAMTracker(nvml), processes=True).processes is None
+    nvml.faults["nvmlDeviceGetComputeRunningProcesses_v3"] = 999
+    nvml.faults.pop("nvmlDeviceGetGraphicsRunningProcesses_v3")
+    assert one(VRAMTracker(nvml), processes=True).processes is None, "who is in the list that failed is not nobody"
+    nvml.faults["nvmlDeviceGetGraphicsRunningProcesses_v3"] = 3
     nvml.faults["nvmlDeviceGetComputeRunningProcesses_v3"] = 13
     nvml.compute = [(8, 9)]
     assert one(VRAMTracker(nvml), processes=True).processes == (GpuProcess(8, 9),)

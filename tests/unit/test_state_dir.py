@@ -74,6 +74,10 @@ def said(child: "subprocess.Popen[str]") -> str:
     return child.stdout.readline().strip()
 
 
+def unwritable(_store: StateDir, _record: object, _recorded: object) -> None:
+    raise StateUnavailable("state.json: No space left on device")
+
+
 def taken(store: StateDir, target: str = "code") -> FileLock:
     lock = store.acquire(target)
     assert lock is not None
@@ -94,6 +98,21 @@ class TestLock:
         taken(store)
         store.read()
         assert store.acquire("rag") is None
+
+    def test_the_holder_is_known_where_its_record_could_not_be_written(
+        self, store: StateDir, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended = taken(store, "rag")
+        ended.write(replace(ended.record, outcome="done", ended_at=1.0))
+        ended.release()
+        with monkeypatch.context() as full:
+            full.setattr(StateDir, "write", unwritable)
+            lock = taken(store, "code")
+        running = store.read().running
+        assert running is not None
+        assert (running.id, running.target, running.pid) == (lock.record.id, "code", os.getpid())
+        lock.release()
+        assert store.read().running is None
 
     def test_another_process_names_itself_and_leaves_the_lock_when_killed(
         self, store: StateDir, spawn: Callable[[str], "subprocess.Popen[str]"]
@@ -160,6 +179,7 @@ class TestLock:
             "state": 0o700,
             "state/state.json": 0o600,
             "run": 0o700,
+            "run/switch.json": 0o600,
             "run/switch.lock": 0o600,
             "run/cancel": 0o600,
         }

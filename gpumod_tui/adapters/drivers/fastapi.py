@@ -29,7 +29,7 @@ class FastApiDriver:
         """None: it has no notion of models."""
         return ()
 
-    def load(self, service: Service, model: str) -> None:
+    def load(self, service: Service, model: str, meanwhile: Callable[[], None] | None = None) -> None:  # noqa: ARG002
         """Raises: ServerError, always."""
         raise ServerError(f"{service.id}: a {service.driver} service loads no models on request ({model})")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _BEGIN_S: Final = 30.0
 """A load answers at once, but for a model that it has to evict first (its stop timeout is 10 s)."""
+_END_S: Final = 10.0
+"""An unload answers at once."""
 _BEGUN: Final = (ModelStatus.LOADING, ModelStatus.LOADED)
 _RUNNING: Final = (*_BEGUN, ModelStatus.SLEEPING)
 _ENDED: Final = (ModelStatus.UNLOADED, ModelStatus.DOWNLOADED)
@@ -44,9 +46,11 @@ class LlamaCppDriver:
             raise ServerError(f"{service.id}: GET /models: no list of models in the answer", status=answer.status)
         return tuple(_model(entry) for entry in entries if isinstance(entry, dict) and "id" in entry)
 
-    def load(self, service: Service, model: str) -> None:
+    def load(self, service: Service, model: str, meanwhile: Callable[[], None] | None = None) -> None:
         """Ask for a load; returns when it has begun (or the model is there already). Raises: ServerError."""
-        answer = self._http.request(service, "/models/load", post={"model": model}, read_s=_BEGIN_S)
+        answer = self._http.request(
+            service, "/models/load", post={"model": model}, read_s=_BEGIN_S, meanwhile=meanwhile
+        )
         # A model that is just being unloaded, or asleep, is "already running" too, and will not be loaded.
         if answer.ok or (answer.status == 400 and self._status(service, model) in _BEGUN):
             return
@@ -54,7 +58,7 @@ class LlamaCppDriver:
 
     def unload(self, service: Service, model: str) -> None:
         """Ask for an unload; returns when it has begun. Raises: ServerError."""
-        answer = self._http.request(service, "/models/unload", post={"model": model}, read_s=_BEGIN_S)
+        answer = self._http.request(service, "/models/unload", post={"model": model}, read_s=_END_S)
         if answer.ok or (answer.status == 400 and self._status(service, model) in _ENDED):
             return
         raise refusal(service, f"unload of {model}", answer)

@@ -45,7 +45,7 @@ class VllmDriver:
         asleep = service.can_sleep and self.is_sleeping(service)
         return tuple(ModelState(name, ModelStatus.SLEEPING if asleep else ModelStatus.LOADED) for name in names)
 
-    def load(self, service: Service, model: str) -> None:
+    def load(self, service: Service, model: str, meanwhile: Callable[[], None] | None = None) -> None:  # noqa: ARG002
         """Raises: ServerError, always."""
         raise ServerError(f"{service.id}: vLLM serves the model it was started with; {model} cannot be loaded into it")
 

@@ -65,14 +65,21 @@ def load_one(run: Run, service: Service, model: str) -> str:
             newest.append(state)
             run.waiter.wake.set()
 
+    def meanwhile() -> None:
+        run.waiter.beat()
+        run.check_alive()
+
     follower = driver.follow_models(service, hear)
     try:
         verdict = _admit(run, service, model)
         if isinstance(verdict, Refused):
             error = SwitchError(str(verdict), unit=service.unit, holders=verdict.holders)
             raise StepFailed(error, refused=True)
+        if service.id not in run.watched:
+            run.watched.append(service.id)
+        run.check_alive()
         run.loaded.append((service, model))
-        driver.load(service, model)
+        driver.load(service, model, meanwhile)
         began = run.clock.monotonic()
         asked = float("-inf")
 

@@ -1,10 +1,12 @@
 """After a failure or a cancellation: what this switch started or loaded goes again, what it had kept stays."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from gpumod_tui.core.attribution import find_holders, held_by
 from gpumod_tui.core.box import read_gpus
-from gpumod_tui.core.errors import ServerError
+from gpumod_tui.core.errors import GpumodError, ServerError
 from gpumod_tui.core.events import Step
 from gpumod_tui.core.models import GpuReading, Service
 from gpumod_tui.core.records import SwitchError
@@ -23,7 +25,8 @@ RELEASE_S: Final = 8.0
 
 
 def rollback(run: Run) -> str:
-    """It cannot be cancelled, and its waits have limits of their own. Raises: StepFailed."""
+    """It cannot be cancelled, and its waits have limits of their own; one thing that stays up keeps no other from being
+    stopped. Raises: StepFailed."""
     names = list(run.started)
     elsewhere = [(service, model) for service, model in run.loaded if service.id not in names]
     if not names and not elsewhere and not run.woken:
@@ -32,10 +35,13 @@ def rollback(run: Run) -> str:
     names += [name for name in run.woken if name not in again]
     before, _ = read_gpus(run.host, processes=True)
     watch = _watch(run, before, names, elsewhere)
-    for service, model in elsewhere:
-        unload_one(run, service, model, cancellable=False)
+    left: list[SwitchError] = []
     if names:
-        stop_all(run, names, Step.ROLLBACK, cancellable=False)
+        left += _failed(lambda: stop_all(run, names, Step.ROLLBACK, cancellable=False))
+    for service, model in elsewhere:
+        left += _failed(partial(_unload_again, run, service, model))
+    if left:
+        raise StepFailed(*left)
     run.started.clear()
     run.woken.clear()
     if watch is not None:
@@ -46,18 +52,43 @@ def rollback(run: Run) -> str:
     return "; ".join(done)
 
 
+def _failed(work: Callable[[], object]) -> tuple[SwitchError, ...]:
+    """What did not go; none: all did."""
+    try:
+        work()
+    except StepFailed as failure:
+        return failure.errors
+    except GpumodError as error:
+        return (SwitchError(str(error), hint=error.hint),)
+    return ()
+
+
 def _back_to_sleep(run: Run) -> list[str]:
     """Those that this switch woke; one that does not sleep again is to be stopped."""
     again = []
     for name, known in run.woken.items():
         held = run.survey.units[name].held
         leaves = {gpu: amount or 0 for gpu, amount in held.items()}
-        why = put_to_sleep(run, name, leaves, Step.ROLLBACK, woken_as=known)
+        try:
+            why = put_to_sleep(run, name, leaves, Step.ROLLBACK, woken_as=known)
+        except GpumodError as error:
+            why = str(error)
         if why:
             run.warnings.append(f"{name} is stopped rather than put to sleep again: {why}")
         else:
             again.append(name)
     return again
+
+
+def _unload_again(run: Run, service: Service, model: str) -> None:
+    """A router that has ended meanwhile, or began anew, has the model no more. Raises: StepFailed, GpumodError."""
+    try:
+        unload_one(run, service, model, cancellable=False)
+    except StepFailed:
+        state = run.host.units.states((service.unit,))[service.unit]
+        before = run.invocations.get(service.id, state.invocation_id)
+        if not state.is_down and state.invocation_id == before:
+            raise
 
 
 def unload_one(run: Run, service: Service, model: str, *, cancellable: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gpumod_tui.core.box import service_id
+from gpumod_tui.core.errors import UnitRefused
 from gpumod_tui.core.events import Step
 from gpumod_tui.core.records import SwitchError
 from gpumod_tui.core.steps.asleep import put_to_sleep
@@ -37,14 +38,22 @@ def stop(run: Run) -> str:
 
 
 def stop_all(run: Run, names: Iterable[str], step: Step, *, cancellable: bool) -> dict[str, float]:
-    """Stop units in parallel and prove each cgroup empty; SIGKILL where the time is up. Seconds by name."""
+    """Stop units in parallel and prove each cgroup empty; SIGKILL where the time is up. Seconds by name.
+
+    One that systemd does not stop keeps no other from being stopped. Raises: StepFailed, Cancelled, SystemdUnavailable.
+    """
     units = run.host.units
     began = run.clock.monotonic()
     cgroups: dict[str, str] = {}
     states = units.states([f"{name}.service" for name in names])
+    refused: list[SwitchError] = []
     for unit, state in states.items():
-        cgroups[unit] = state.control_group
-        units.stop(unit)
+        try:
+            units.stop(unit)
+        except UnitRefused as error:
+            refused.append(SwitchError(f"{unit} was not stopped: {error}", unit=unit, hint=error.hint))
+        else:
+            cgroups[unit] = state.control_group
     killed: set[str] = set()
     done: dict[str, float] = {}
 
@@ -67,9 +76,11 @@ def stop_all(run: Run, names: Iterable[str], step: Step, *, cancellable: bool) -
             run.progress(step, f"waiting for {', '.join(left)}", len(done) / len(cgroups))
         return None if left else True
 
-    limit_s = max(_stop_timeout(run, unit) for unit in cgroups) + KILL_WAIT_S
+    limit_s = max((_stop_timeout(run, unit) for unit in cgroups), default=0.0) + KILL_WAIT_S
     if run.waiter.until(check, limit_s=limit_s, interval_s=POLL_S, cancellable=cancellable) is None:
-        raise StepFailed(*(_not_stopped(run, unit, cgroups[unit]) for unit in cgroups if service_id(unit) not in done))
+        refused += [_not_stopped(run, unit, cgroups[unit]) for unit in cgroups if service_id(unit) not in done]
+    if refused:
+        raise StepFailed(*refused)
     return done
 
 

@@ -21,6 +21,8 @@ class MarkKind(StrEnum):
     """A switch."""
     ENDED = "ended"
     """A switch, well."""
+    CANCELLED = "cancelled"
+    """A switch."""
     REFUSED = "refused"
     """A load, or a switch."""
     FAILED = "failed"
@@ -29,7 +31,7 @@ class MarkKind(StrEnum):
 
 _ENDS: Final = {
     Outcome.DONE: MarkKind.ENDED,
-    Outcome.CANCELLED: MarkKind.ENDED,
+    Outcome.CANCELLED: MarkKind.CANCELLED,
     Outcome.REFUSED: MarkKind.REFUSED,
     Outcome.FAILED: MarkKind.FAILED,
 }
@@ -85,8 +87,7 @@ class MarkBook:
     def _end(self, target: str, outcome: Outcome, at: float) -> None:
         kind = _ENDS.get(outcome)
         if kind is not None:
-            cancelled = " cancelled" if outcome is Outcome.CANCELLED else ""
-            self.note(Mark(at, kind, f"{_name(target)}{cancelled}"))
+            self.note(Mark(at, kind, _name(target)))
 
     def take(self, snapshot: Snapshot) -> None:
         """Find what failed or was refused since the last snapshot."""

@@ -12,6 +12,8 @@ from gpumod_tui.ui.logtext import harmless as harmless
 EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 UNKNOWN: Final = "N/A"
 NOTHING: Final = "–"
+EMPTY: Final = "╌"
+"""What is not full of a bar."""
 _MIB: Final = re.compile(r"\b(\d+) MiB\b")
 
 
@@ -34,7 +36,7 @@ def bar(share: float | None, width: int) -> tuple[str, str]:
     """The full and the empty part of a bar of so many cells; an unknown share is all empty."""
     eighths = round(max(0.0, min(1.0, share or 0.0)) * width * 8)
     full = "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
-    return full, "░" * (width - len(full))
+    return full, EMPTY * (width - len(full))
 
 
 def percent(amount: float | None) -> str:

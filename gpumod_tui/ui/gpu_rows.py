@@ -11,13 +11,17 @@ from gpumod_tui.ui import format as fmt
 from gpumod_tui.ui.alarms import Alarm
 from gpumod_tui.ui.graph import HATCHED, Part, parts_of
 from gpumod_tui.ui.palette import ALARM, BAD, DIM, STRONG, TEXT, WARN
-from gpumod_tui.ui.rows import Row, fit, joined, width_of
+from gpumod_tui.ui.rows import Row, fit, joined, spread, width_of
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _BAR_LEAST: Final = 8
-FREE: Final = "╌"
+FREE: Final = fmt.EMPTY
 RESERVED: Final = "╱"
 """Memory that the NVIDIA driver keeps for itself."""
+MARGIN: Final = "╲"
+"""Memory that is left free on purpose."""
+COMING: Final = "▓"
+"""Memory of what a plan starts."""
 Weighed = tuple[int, Row]
 """How important a part is, 0 most, and the part."""
 
@@ -35,8 +39,8 @@ def _width(parts: Sequence[Weighed], between: str = " · ") -> int:
 
 
 def label(sample: GpuSample) -> str:
-    """`GPU 0`; of a MIG instance `GPU 0 MIG 1`."""
-    return f"GPU {sample.index}" if sample.mig is None else f"GPU {sample.mig[0]} MIG {sample.mig[1]}"
+    """`GPU 0`: by the number that presets name it with, also a MIG instance."""
+    return f"GPU {sample.index}"
 
 
 def taken_bytes(sample: GpuSample) -> int | None:
@@ -71,15 +75,17 @@ def headings(sample: GpuSample, calm: GpuSample, width: int, below: int) -> list
     return [fitting(parts, width)]
 
 
-def _names(sample: GpuSample) -> Row:
+def _names(sample: GpuSample, *, short: bool = False) -> Row:
     name: Row = [(label(sample), STRONG)]
-    return name if sample.name is None else [*name, (f" {fmt.gpu_name(sample)}", DIM)]
+    if sample.mig is not None:
+        name.append((f" MIG {sample.mig[1]} of GPU {sample.mig[0]}", DIM))
+    return name if sample.name is None or short else [*name, (f" {fmt.gpu_name(sample)}", DIM)]
 
 
 def _amounts(sample: GpuSample, *, short: bool = False) -> list[Weighed]:
     reserved: Row = [(f"{fmt.gib(sample.reserved_bytes)} reserved", DIM)]
     return [
-        (0, _names(sample)[:1] if short else _names(sample)),
+        (0, _names(sample, short=short)),
         (1, [(taken_words(sample), TEXT)]),
         (5, [(f"{fmt.gib(sample.free_bytes)} free", TEXT)]),
         (5, [("memory shared with the host", WARN)]) if sample.unified else (7, reserved),
@@ -165,7 +171,9 @@ def bar(
         return _tiny(sample, alarms, width)
     name: Row = [(f" {label(sample) if width >= 30 else label(sample).removeprefix('GPU ')} ", STRONG)]
     if alarms:
-        return fit([*name, (f" ✖ {alarms[0].words} ", ALARM)], width)
+        figure = _figures(sample, calm, short=True)[0][1] if sample.error is None and sample.total_bytes else []
+        words = fit([(f" ✖ {alarms[0].words} ", ALARM)], width - width_of(name) - width_of(figure) - 2, padded=False)
+        return spread([*name, *words], [(" ", TEXT), *figure, (" ", TEXT)], width)
     if sample.error is not None or not sample.total_bytes:
         return fit([*name, (sample.error or "memory: N/A", BAD)], width)
     room = width - width_of(name) - 2 - max(_BAR_LEAST if width >= 24 else 4, width * 2 // 9)
@@ -194,7 +202,7 @@ def _figures(sample: GpuSample, calm: GpuSample, *, short: bool = False) -> list
 
 
 def _tiny(sample: GpuSample, alarms: Sequence[Alarm], width: int) -> Row:
-    number = str(sample.index) if sample.mig is None else f"{sample.mig[0]}.{sample.mig[1]}"
+    number = str(sample.index)
     if alarms or sample.error is not None:
         return [(f"{number:>2}", STRONG), ("✖", ALARM if alarms else BAD), (" ", TEXT)]
     if not sample.total_bytes or sample.free_bytes is None:

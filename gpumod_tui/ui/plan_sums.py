@@ -2,6 +2,8 @@
 
 from gpumod_tui.core.results import GpuArithmetic
 from gpumod_tui.ui import format as fmt
+from gpumod_tui.ui.gpu_rows import COMING, FREE, MARGIN
+from gpumod_tui.ui.graph import HATCHED, RELEASING_NAME
 from gpumod_tui.ui.palette import ACCENT, BAD, DIM, GOOD, OTHER, RELEASING, RULE, TEXT, WARN
 from gpumod_tui.ui.rows import Row, flowed, width_of
 from gpumod_tui.ui.wrap import wrap
@@ -62,8 +64,8 @@ def _now(sums: GpuArithmetic, room: int) -> Row:
     return [
         ("now   ", DIM),
         ("█" * stays, OTHER),
-        ("▒" * goes, RELEASING),
-        ("░" * (cells - stays - goes), RULE),
+        (HATCHED[RELEASING_NAME] * goes, RELEASING),
+        (FREE * (cells - stays - goes), RULE),
     ]
 
 
@@ -79,9 +81,9 @@ def _then(sums: GpuArithmetic, room: int) -> Row:
     return [
         ("then  ", DIM),
         ("█" * stays, OTHER),
-        ("▓" * comes, BAD if sums.short_bytes else ACCENT),
-        ("▒" * margin, BAD if sums.short_bytes else WARN),
-        ("░" * (cells - stays - comes - margin), RULE),
+        (COMING * comes, BAD if sums.short_bytes else ACCENT),
+        (MARGIN * margin, BAD if sums.short_bytes else WARN),
+        (FREE * (cells - stays - comes - margin), RULE),
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Final
 from rich.style import Style
 
 from gpumod_tui.ui.glyphs import FOCUS_MARK
-from gpumod_tui.ui.gpu_rows import FREE, RESERVED
+from gpumod_tui.ui.gpu_rows import COMING, FREE, MARGIN, RESERVED
 from gpumod_tui.ui.graph import FOREIGN_NAME, HATCHED, RELEASING_NAME
 from gpumod_tui.ui.palette import ACCENT, BAD, DIM, FOREIGN, GOOD, OTHER, RELEASING, UNIT_COLOURS, WARN
 from gpumod_tui.ui.rows import Row
@@ -23,11 +23,12 @@ SIGNS: Final[tuple[Sign, ...]] = (
     ([(HATCHED[FOREIGN_NAME] * 3, FOREIGN)], "memory of processes that are not managed"),
     ([(HATCHED[RELEASING_NAME] * 3, RELEASING)], "memory nobody holds any more, not given back yet"),
     ([("███", OTHER)], "memory that no process shows: the display, the driver"),
-    ([(FREE * 3, DIM)], "free memory, in a bar"),
+    ([(FREE * 3, DIM)], "free memory, in a bar; what is left of any progress"),
     ([(RESERVED * 3, DIM)], "memory that the NVIDIA driver keeps for itself"),
+    ([(COMING * 3, ACCENT), (MARGIN * 2, WARN)], "in a plan: what comes, and the margin that stays free"),
     (
-        [("△ ", DIM), ("▲ ", ACCENT), ("⊘ ", WARN), ("✖", BAD)],
-        "on the time axis: a switch began, ended; refused; failed",
+        [("△ ", DIM), ("▲ ", ACCENT), ("○ ", WARN), ("⊘ ", WARN), ("✖", BAD)],
+        "on the time axis: a switch began, ended, was cancelled; refused; failed",
     ),
     ([("!", BAD)], "a GPU process that belongs to no managed unit"),
     ([(FOCUS_MARK, ACCENT)], "the pane that arrows and its own keys act in"),

@@ -14,6 +14,7 @@ from gpumod_tui.ui.rows import Row, clip
 SIGNS: Final = {
     MarkKind.BEGAN: ("△", DIM),
     MarkKind.ENDED: ("▲", ACCENT),
+    MarkKind.CANCELLED: ("○", WARN),
     MarkKind.REFUSED: ("⊘", WARN),
     MarkKind.FAILED: ("✖", BAD),
 }
@@ -28,7 +29,8 @@ Cells = list[tuple[str, Style]]
 
 def words_of(mark: Mark) -> str:
     """What a mark says of itself."""
-    return f"refused {mark.words}" if mark.kind is MarkKind.REFUSED else mark.words
+    word = {MarkKind.REFUSED: "refused ", MarkKind.CANCELLED: "cancelled "}.get(mark.kind, "")
+    return f"{word}{mark.words}"
 
 
 def axis_cells(count: int, newest: int, cell_s: float, marks: Iterable[Mark], legend: Row) -> Row:
@@ -54,10 +56,10 @@ def axis_cells(count: int, newest: int, cell_s: float, marks: Iterable[Mark], le
 
 
 def _write(cells: Cells, place: int, words: str, style: Style) -> None:
-    """To the right of the sign if all of it fits there, else to its left, else what fits to the right."""
+    """To the right of the sign; to its left only where the axis ends, so that no word stands between two signs."""
     right = _free(cells, place + 1, 1)
     left = _free(cells, place - 1, -1)
-    if right < len(words) + 1 and left > len(words):
+    if place + 1 + right == len(cells) and right < len(words) and left > len(words):
         _put(cells, place - len(words), [(words, style)])
         return
     # One cell stays free before whatever comes next; the end of the axis needs none.

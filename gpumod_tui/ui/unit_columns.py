@@ -198,9 +198,9 @@ def _memory(view: ServiceView, at: Columns, colour: Style) -> Row:
         return [(f"{held:>5} ", BAD if over else TEXT if measured else DIM)]
     right = fmt.NOTHING if declared is None else fmt.gib(declared)
     if not measured:
-        return [(f" {held:>5} {' ' * at.bar} {right:<5}", DIM)]
+        return [(f" {held:>5} {' ' * at.bar} {right:>5}", DIM)]
     full, empty = fmt.bar(measured / declared if declared else 1.0, at.bar)
-    return [(f" {held:>5} ", TEXT), (full, BAD if over else colour), (f"{empty} {right:<5}", DIM)]
+    return [(f" {held:>5} ", TEXT), (full, BAD if over else colour), (f"{empty} {right:>5}", DIM)]
 
 
 def _extra(view: ServiceView, what: str, *, off: bool) -> tuple[str, Style]:

@@ -341,7 +341,7 @@ async def test_mig_instances_are_called_by_their_gpu_and_number() -> None:
         whole = sample_of(snapshot)
         parts = [replace(whole, index=100 + number, mig=(0, number), total_bytes=6 * GIB) for number in range(3)]
         await show(box, pilot, with_gpus(snapshot, *parts))
-        assert all(f"GPU 0 MIG {number}" in panel(box) for number in range(3))
+        assert all(f"GPU {100 + number} MIG {number} of GPU 0" in panel(box) for number in range(3))
 
 
 async def test_who_holds_it_is_na_where_nvml_does_not_tell() -> None:

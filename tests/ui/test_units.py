@@ -115,9 +115,9 @@ def loading(snapshot: Snapshot, progress: float | None) -> Snapshot:
 def test_a_load_has_a_bar_where_something_tells_how_far_it_is() -> None:
     box = Box("glm-code")
     assert "█████████████" in table(box, 160, loading(box.look(), 0.71))[1]
-    assert f"{GLM} ██████████████▎░░░░░ 71 %" in table(box, 200, loading(box.look(), 0.71))[1]
+    assert f"{GLM} ██████████████▎╌╌╌╌╌ 71 %" in table(box, 200, loading(box.look(), 0.71))[1]
     assert "71 %" in table(box, 160, loading(box.look(), 0.71))[1]
-    assert "load █████▋░░ 71 %" in table(box, 80, loading(box.look(), 0.71))[1]
+    assert "load █████▋╌╌ 71 %" in table(box, 80, loading(box.look(), 0.71))[1]
     assert " 71 %" in table(box, 64, loading(box.look(), 0.71))[1]
     assert "load 71 %" in table(box, 40, loading(box.look(), 0.71))[1]
 

@@ -217,7 +217,7 @@ def _level(level: Level, width: int) -> Row:
         (name, DIM),
         (bar[:mark], GOOD if met else RELEASING),
         (_GOAL, KEY),
-        (bar[mark:].replace(" ", "░"), WARN),
+        (bar[mark:].replace(" ", fmt.EMPTY), WARN),
         (words, TEXT),
         ("✔" if met else "", GOOD),
     ]

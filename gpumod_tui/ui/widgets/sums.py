@@ -8,7 +8,7 @@ from textual.strip import Strip
 
 from gpumod_tui.core.simulation import GpuSum, Share, Simulation, Verdict
 from gpumod_tui.ui import format as fmt
-from gpumod_tui.ui.gpu_rows import label
+from gpumod_tui.ui.gpu_rows import COMING, FREE, MARGIN, label
 from gpumod_tui.ui.palette import BAD, DIM, FOREIGN, GOOD, OTHER, RULE, STRONG, TEXT, WARN, UnitColours
 from gpumod_tui.ui.rows import Row, joined, pad, rule, spread, strip, width_of
 from gpumod_tui.ui.widgets.painted import Painted
@@ -101,8 +101,8 @@ class SumView(Painted):
         for share in (*row.starts, growth) if sums.need_bytes else ():
             size = min(room, round((share.amount_bytes or 0) / total * cells))
             room -= size
-            parts.append(("▓" * size, BAD if sums.short_bytes else self._style(share)))
-        return [*parts, ("▒" * margin, BAD if sums.short_bytes else DIM), ("░" * room, RULE)]
+            parts.append((COMING * size, BAD if sums.short_bytes else self._style(share)))
+        return [*parts, (MARGIN * margin, BAD if sums.short_bytes else DIM), (FREE * room, RULE)]
 
     def _shares(self, word: str, shares: tuple[Share, ...], width: int) -> list[Row]:
         rows: list[Row] = []

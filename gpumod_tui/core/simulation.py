@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from gpumod_tui.core.models import GpuSample
-from gpumod_tui.core.quantities import GIB, format_mib
+from gpumod_tui.core.quantities import GIB
 from gpumod_tui.core.results import Blocker, GpuArithmetic, SwitchPlan
 
 LEAST_GIB: Final = 1
@@ -136,13 +136,3 @@ def sentences(found: Simulation) -> tuple[str, ...]:
 
 def _told(blocker: Blocker) -> str:
     return f"{blocker} (next: {blocker.hint})" if blocker.hint else str(blocker)
-
-
-def spare(row: GpuSum) -> str:
-    """`left 3115 MiB`, `short by 512 MiB`, `free 24107 MiB` where nothing starts, or `unknown`."""
-    left = row.left_bytes
-    if left is None:
-        return "unknown"
-    if not row.arithmetic.need_bytes:
-        return f"free {format_mib(left)}"
-    return f"left {format_mib(left)}" if left >= 0 else f"short by {format_mib(-left)}"

@@ -34,7 +34,6 @@ class LossyWriter:
         self._ending = False
         self._wake = threading.Condition()
         self.frames_dropped = 0
-        self.bytes_written = 0
         self._thread = threading.Thread(target=self._run, name="gpumod-output", daemon=True)
         self._thread.start()
 
@@ -82,7 +81,6 @@ class LossyWriter:
         try:
             while view:
                 count = os.write(self._fileno, view)
-                self.bytes_written += count
                 view = view[count:]
         except OSError:
             with self._wake:

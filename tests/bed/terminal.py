@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 import pytest
 
+from gpumod_tui.ui.switch_desk import GUARD_S
 from tests.bed.host import wait_until
 
 
@@ -41,6 +44,15 @@ class Tmux:
         for key in keys:
             self._run("send-keys", key)
             time.sleep(0.1)
+
+    def agree(self) -> None:
+        """To the plan on the screen: it takes no key as long as somebody may still be typing."""
+        time.sleep(2 * GUARD_S)
+        self.press("Enter")
+
+    def record(self, file: Path) -> None:
+        """From now on every byte that the program writes goes into the file, too."""
+        self._run("pipe-pane", "-o", f"cat >{shlex.quote(str(file))}")
 
     def text(self) -> str:
         """What is on the screen."""

@@ -35,7 +35,7 @@ def switch(terminal: Tmux, mode: str) -> None:
     assert number is not None, terminal.text()
     terminal.press(number[1])
     terminal.wait(f"Switch to {mode}", "enter do it")
-    terminal.press("Enter")
+    terminal.agree()
 
 
 def truth() -> tuple[str | None, str]:

@@ -15,7 +15,7 @@ from gpumod_tui.core.quantities import GIB, MIB
 from gpumod_tui.core.registry import BLANK_MODE, ServiceRegistry
 from gpumod_tui.core.results import Outcome
 from gpumod_tui.core.simulate import WhatIf, imagine, look_around
-from gpumod_tui.core.simulation import Candidate, Simulation, Verdict, gpu_sizes, sentences, spare
+from gpumod_tui.core.simulation import Candidate, Simulation, Verdict, gpu_sizes, sentences
 from gpumod_tui.demo.host import DemoHost
 from tests.unit.test_planner import MARGIN, Box, boxes
 
@@ -60,7 +60,7 @@ def test_each_gpu_has_its_own_sum() -> None:
     box.add("two", {1: 25000})
     found = ask(box, "one", "two")
     assert found.verdict is Verdict.SHORT
-    assert [spare(row) for row in found.gpus] == ["left 3595 MiB", "short by 1405 MiB"]
+    assert [row.left_bytes for row in found.gpus] == [3595 * MIB, -1405 * MIB]
 
 
 def test_an_unknown_need_is_unknown_and_never_fits() -> None:
@@ -76,7 +76,7 @@ def test_an_unknown_free_memory_is_unknown() -> None:
     box.add("one", 1000)
     box.free_mib[0] = None
     assert ask(box, "one").verdict is Verdict.UNKNOWN
-    assert spare(ask(box, "one").gpus[0]) == "unknown"
+    assert ask(box, "one").gpus[0].left_bytes is None
     box.gpu_error = "no NVIDIA driver"
     assert (ask(box, "one").verdict, ask(box, "one").gpus) == (Verdict.UNKNOWN, ())
 

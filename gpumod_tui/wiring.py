@@ -14,6 +14,7 @@ from gpumod_tui.core.host import Settings
 if TYPE_CHECKING:
     from gpumod_tui.adapters.mode_files import ModeFolder
     from gpumod_tui.adapters.places import Places
+    from gpumod_tui.adapters.systemd import EitherWay
     from gpumod_tui.adapters.unit_files import InstalledUnits
     from gpumod_tui.adapters.view_file import ViewFile
     from gpumod_tui.core.config import Config
@@ -127,18 +128,23 @@ class RealHost:
         return VRAMTracker()
 
     @cached_property
-    def units(self) -> Units:
+    def _systemd(self) -> EitherWay:
         """Raises: SystemdUnavailable."""
         from gpumod_tui.adapters.systemd import connect_units
 
         return connect_units()
 
     @cached_property
+    def units(self) -> Units:
+        """Raises: SystemdUnavailable."""
+        return self._systemd
+
+    @cached_property
     def processes(self) -> Processes:
         """/proc."""
         from gpumod_tui.adapters.procfs import ProcFs
 
-        return ProcFs()
+        return ProcFs(manager=lambda: self._systemd.control_group())
 
     @cached_property
     def journal(self) -> Journal:

@@ -63,6 +63,13 @@ class SystemctlUnits:
                 found.append(values["Id"])
         return tuple(sorted(found))
 
+    def control_group(self) -> str:
+        """The user manager's own cgroup, below which those of all its units are. Raises: SystemdUnavailable."""
+        name, found, path = shown("--property=ControlGroup").strip().partition("=")
+        if name != "ControlGroup" or not found:
+            raise unavailable("it does not tell its cgroup")
+        return path
+
     def start(self, unit: str) -> None:
         """Queue a start. Raises: UnitMissing, UnitRefused, SystemdUnavailable."""
         if not is_unit_name(unit):

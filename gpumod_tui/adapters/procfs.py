@@ -7,7 +7,7 @@ import pwd
 import re
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpumod_tui.adapters._meminfo import host_memory
@@ -17,26 +17,60 @@ from gpumod_tui.core.models import Listener, ProcessInfo
 _LISTEN = "0A"
 _COMMAND_CHARS = 40
 _TICKS = os.sysconf("SC_CLK_TCK")
-_USER_MANAGER = re.compile(r"user@\d+\.service")
+_UNITS = (".service", ".scope")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|node|bash|dash|sh|uv|env")
 _ABSENT = (FileNotFoundError, ProcessLookupError, NotADirectoryError)
 
 
-class ProcFs:
-    """The port Processes over /proc; `proc` is another root in tests."""
+def _unknown_manager() -> str:
+    raise SystemdUnavailable("nobody tells the user manager's cgroup")
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+
+class ProcFs:
+    """The port Processes over /proc.
+
+    A process is of one of our units only where its cgroup lies below our own user manager's: units of other users, of
+    the system and of containers may bear the same names.
+    """
+
+    def __init__(self, proc: Path = Path("/proc"), manager: Callable[[], str] = _unknown_manager) -> None:
+        """`proc` is another root in tests. `manager` tells the cgroup of our user manager, and raises
+        SystemdUnavailable where that is unknown: no process is of any unit then."""
         self._proc = proc
+        self._ask_manager = manager
+        self._known_manager: str | None = None
 
     def unit_of(self, pid: int) -> str | None:
-        """The user unit whose cgroup holds the process; None: none, or it is gone."""
+        """The unit of our user manager whose cgroup holds the process; None: none, or it is gone.
+
+        Raises: SystemdUnavailable where the manager's own cgroup is unknown.
+        """
+        return unit_in_path(self._cgroup_of(pid), self._manager)
+
+    @property
+    def _manager(self) -> str:
+        if self._known_manager is None:
+            self._known_manager = self._ask_manager()
+        return self._known_manager
+
+    def _cgroup_of(self, pid: int) -> str:
+        """Its path in the v2 hierarchy; empty: it has none there, or is gone."""
         try:
             text = (self._proc / str(pid) / "cgroup").read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
-            return None
+            return ""
         path = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")
-        return unit_in_path(path.removesuffix(" (deleted)"))
+        return path.removesuffix(" (deleted)")
+
+    def _place(self, pid: int) -> tuple[str | None, str]:
+        """Its unit, or the unit of somebody else that it is in; empty: of nobody that is known."""
+        path = self._cgroup_of(pid)
+        try:
+            unit = unit_in_path(path, self._manager)
+        except SystemdUnavailable:
+            unit = None
+        return unit, "" if unit else innermost_unit(path)
 
     def describe(self, pid: int) -> ProcessInfo | None:
         """None: it is gone."""
@@ -50,14 +84,16 @@ class ProcFs:
             return None
         command = short_command(arguments) or name.partition("(")[2]
         words = rest.split()
+        unit, elsewhere = self._place(pid)
         return ProcessInfo(
             pid=pid,
             command=command[:_COMMAND_CHARS],
             user=_user_name(uid),
             state=words[0] if words else "?",
-            unit=self.unit_of(pid),
+            unit=unit,
             started_at=self._booted_at + int(words[19]) / _TICKS if len(words) > 19 and self._booted_at else None,
             is_ours=uid == os.getuid(),
+            elsewhere=elsewhere,
         )
 
     @functools.cached_property
@@ -152,7 +188,9 @@ class ProcFs:
         for pid in sorted(pids):
             info = self.describe(pid)
             found.append(
-                Listener(port=port, pid=pid, unit=info.unit if info else None, command=info.command if info else None)
+                Listener(port, pid, info.unit, info.command, elsewhere=info.elsewhere)
+                if info
+                else Listener(port, pid, None)
             )
         return tuple(found)
 
@@ -204,20 +242,27 @@ class ProcFs:
         return found
 
 
-def unit_in_path(path: str) -> str | None:
-    """The user unit of a cgroup path: the first unit below the user's manager and its slices.
+def unit_in_path(path: str, manager: str) -> str | None:
+    """The unit of a cgroup path: what comes first below the cgroup of `manager` and its slices; None: it is elsewhere.
 
     A unit may have delegated cgroups below it whose names end in .service too (containers, nested managers): the
-    process belongs to the outermost. Without a user manager in the path, its deepest service or scope counts.
+    process belongs to the outermost.
     """
-    parts = [part for part in path.split("/") if part]
-    manager = next((at for at, part in enumerate(parts) if _USER_MANAGER.fullmatch(part)), None)
-    units = [
-        part for part in parts[manager + 1 if manager is not None else 0 :] if part.endswith((".service", ".scope"))
-    ]
-    if not units:
+    if not path.startswith(f"{manager.rstrip('/')}/"):
         return None
-    return units[0] if manager is not None else units[-1]
+    below = path[len(manager.rstrip("/")) :].split("/")
+    first = next((part for part in below if part and not part.endswith(".slice")), "")
+    return _unescaped_name(first) if first.endswith(_UNITS) else None
+
+
+def innermost_unit(path: str) -> str:
+    """Of any manager's units the one that is closest to the process; empty: none."""
+    return next((_unescaped_name(part) for part in reversed(path.split("/")) if part.endswith(_UNITS)), "")
+
+
+def _unescaped_name(part: str) -> str:
+    """systemd puts `_` before a name that the kernel could take for its own: `io.service` is `_io.service`."""
+    return part.removeprefix("_")
 
 
 def short_command(arguments: list[str]) -> str:

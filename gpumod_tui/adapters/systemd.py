@@ -39,6 +39,7 @@ _MATCHES: Final = (
     f"type='signal',sender='{NAME}',interface='{PROPERTIES}',member='PropertiesChanged',arg0='{SERVICE}'",
     f"type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{NAME}'",
 )
+_MANAGERS: Final = MANAGER.with_interface(PROPERTIES)
 _GONE: Final = frozenset(
     f"org.freedesktop.DBus.Error.{name}"
     for name in ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Disconnected", "Timeout", "TimedOut", "NoServer")
@@ -86,6 +87,13 @@ class SystemdUnits:
         return tuple(
             sorted(name for name in names if states[name].load_state != "not-found" or not states[name].is_down)
         )
+
+    def control_group(self) -> str:
+        """The user manager's own cgroup, below which those of all its units are. Raises: SystemdUnavailable."""
+        (reply,) = self._ask_all([method(_MANAGERS, "Get", "ss", MANAGER.interface, "ControlGroup")])
+        if isinstance(reply, DBusErrorResponse):
+            raise unavailable(error_text(reply)) from reply
+        return str(value(reply))
 
     def start(self, unit: str) -> None:
         """Queue a start. Raises: UnitMissing, UnitRefused, SystemdUnavailable."""
@@ -275,6 +283,10 @@ class EitherWay:
     def managed(self) -> tuple[str, ...]:
         """Raises: SystemdUnavailable."""
         return self._try(lambda way: way.managed())
+
+    def control_group(self) -> str:
+        """The user manager's own cgroup. Raises: SystemdUnavailable."""
+        return self._try(lambda way: way.control_group())
 
     def start(self, unit: str) -> None:
         """Raises: UnitMissing, UnitRefused, SystemdUnavailable."""

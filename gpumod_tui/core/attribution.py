@@ -16,6 +16,7 @@ from gpumod_tui.core.models import (
     Holder,
     ModelState,
     Probe,
+    ProcessInfo,
     Service,
     ServiceView,
     UnitState,
@@ -51,10 +52,22 @@ def find_holders(processes: Processes, reading: GpuReading | None) -> tuple[Hold
     for sample in reading.gpus if reading else ():
         for process in sample.processes or ():
             about = processes.describe(process.pid)
-            command, state = (about.command, about.state) if about else ("?", "?")
-            unit, user = (about.unit, about.user) if about else (None, "?")
-            found.append(Holder(process.pid, sample.index, process.used_bytes, command, state, unit, user))
+            holder = Holder(process.pid, sample.index, process.used_bytes)
+            found.append(holder if about is None else _known(holder, about))
     return tuple(sorted(found, key=lambda holder: -(holder.used_bytes or 0)))
+
+
+def _known(holder: Holder, about: ProcessInfo) -> Holder:
+    return Holder(
+        holder.pid,
+        holder.gpu,
+        holder.used_bytes,
+        about.command,
+        about.state,
+        about.unit,
+        about.user,
+        about.elsewhere,
+    )
 
 
 def held_by(unit: str, holders: Iterable[Holder]) -> dict[int, int | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from gpumod_tui.core.attribution import find_holders
 from gpumod_tui.core.box import managed_units, read_gpus
 from gpumod_tui.core.errors import GpumodError, UnknownName
-from gpumod_tui.core.models import LogLine, ModelStatus, Service, UnitState
+from gpumod_tui.core.models import LogLine, ModelStatus, Service, UnitState, whereabouts
 from gpumod_tui.core.need import Need, UnknownNeed
 from gpumod_tui.core.quantities import format_gib
 from gpumod_tui.core.unit_text import STAMP
@@ -49,6 +49,7 @@ class ProcessView:
     """The whole command line; empty: it has none."""
     state: str
     unit: str | None
+    """What it is in, for people; None: no unit."""
     used_bytes: int | None
     """VRAM over all GPUs; None: NVML does not tell; 0: none."""
     gpus: tuple[int, ...]
@@ -209,7 +210,7 @@ def _processes(host: Host, pids: tuple[int, ...]) -> tuple[ProcessView, ...]:
                 about.command,
                 " ".join(host.processes.arguments(pid)),
                 about.state,
-                about.unit,
+                about.unit or (whereabouts(about.elsewhere, about.user) if about.elsewhere else None),
                 used,
                 tuple(holder.gpu for holder in held),
                 about.started_at,

@@ -280,11 +280,18 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     state: str
     """One letter as in ps: R, S, D, Z…"""
     unit: str | None
-    """The user unit whose cgroup it is in; None: none."""
+    """The unit of our user manager whose cgroup it is in; None: none."""
     started_at: float | None = None
     """Unix time, seconds; None: unknown."""
     is_ours: bool = True
     """Whether it runs as this user, who may then signal it."""
+    elsewhere: str = ""
+    """A unit of another manager (the system's, another user's, a container's) that it is in; names are not unique."""
+
+
+def whereabouts(elsewhere: str, user: str = "") -> str:
+    """Where a process is that is in no unit of ours, for people: `docker.service of root, not ours`, `no unit`."""
+    return f"{elsewhere}{f' of {user}' if user else ''}, not ours" if elsewhere else "no unit"
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -297,7 +304,10 @@ class Holder(msgspec.Struct, frozen=True):
     state: str = "?"
     """One letter as in ps; `?`: /proc has no such process any more."""
     unit: str | None = None
+    """Of our own user manager."""
     user: str = "?"
+    elsewhere: str = ""
+    """As of `ProcessInfo`."""
 
     @property
     def is_gone(self) -> bool:
@@ -305,7 +315,7 @@ class Holder(msgspec.Struct, frozen=True):
         return self.state in ("?", "Z", "X")
 
     def __str__(self) -> str:
-        where = self.unit or "no unit"
+        where = self.unit or whereabouts(self.elsewhere, self.user)
         size = "N/A" if self.used_bytes is None else f"{self.used_bytes / 1024**2:.0f} MiB"
         kernel = ", D state: waiting in the kernel" if self.state == "D" else ", has ended" if self.is_gone else ""
         return f"{self.command} pid {self.pid} ({where}{kernel}) {size}"
@@ -320,12 +330,14 @@ class Listener(msgspec.Struct, frozen=True):
     command: str | None = None
     is_ours: bool = False
     """Of a process that cannot be looked into: whether this user opened the socket."""
+    elsewhere: str = ""
+    """As of `ProcessInfo`."""
 
     def __str__(self) -> str:
         """For people: `nginx pid 99 (no unit)`."""
         if self.pid is None:
             return "a process that cannot be looked into" if self.is_ours else "a process of another user"
-        return f"{self.command or 'a process'} pid {self.pid} ({self.unit or 'no unit'})"
+        return f"{self.command or 'a process'} pid {self.pid} ({self.unit or whereabouts(self.elsewhere)})"
 
 
 class LogLine(msgspec.Struct, frozen=True):

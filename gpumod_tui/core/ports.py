@@ -119,7 +119,10 @@ class Processes(Protocol):
     """/proc and the cgroup hierarchy."""
 
     def unit_of(self, pid: int) -> str | None:
-        """The user unit whose cgroup holds the process; None: none, or it is gone."""
+        """The unit of our user manager whose cgroup holds the process; None: none, or it is gone.
+
+        Raises: SystemdUnavailable where the manager's own cgroup is unknown.
+        """
 
     def describe(self, pid: int) -> ProcessInfo | None:
         """None: it is gone."""

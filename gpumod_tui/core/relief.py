@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gpumod_tui.core.models import Holder
+from gpumod_tui.core.models import Holder, whereabouts
 from gpumod_tui.core.quantities import format_mib
 
 
@@ -28,5 +28,5 @@ def relief(holders: Iterable[Holder], short_bytes: int) -> str:
 def _named(holder: Holder) -> str:
     size = format_mib(holder.used_bytes)
     if holder.unit is None:
-        return f"{holder.command} pid {holder.pid} ({size}, no unit)"
+        return f"{holder.command} pid {holder.pid} ({size}, {whereabouts(holder.elsewhere, holder.user)})"
     return f"{holder.unit.removesuffix('.service')} (pid {holder.pid}, {size})"

@@ -132,7 +132,8 @@ def orphan_cells(holder: Holder, at: Columns) -> Row:
         ]
     row: Row = [(pad(who, at.name + 2 + at.state + _READY + at.port), FOREIGN)]
     row.append((f" {fmt.gib(holder.used_bytes):>5} ", TEXT))
-    where = f", not managed{f' ({holder.unit})' if holder.unit else ''}" if at.model else ""
+    inside = holder.unit or holder.elsewhere
+    where = f", not managed{f' ({inside})' if inside else ''}" if at.model else ""
     return [*row, (f"GiB on GPU {holder.gpu}, user {holder.user}{where}", DIM)]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpumod_tui.adapters._systemctl import SystemctlUnits
+from gpumod_tui.adapters.procfs import ProcFs
 from gpumod_tui.adapters.systemd import SystemdUnits, connect_units
 from gpumod_tui.core.errors import SystemdUnavailable, UnitMissing, UnitRefused
 from gpumod_tui.core.models import ActiveState, UnitState
@@ -345,6 +346,23 @@ def answers(units: SystemdUnits) -> bool:
         return units.states(["other.service"])["other.service"].active_state is ActiveState.ACTIVE
     except SystemdUnavailable:
         return False
+
+
+@pytest.mark.parametrize("way", [SystemdUnits, SystemctlUnits])
+def test_the_managers_own_cgroup_tells_whose_a_process_is(way: type[SystemdUnits] | type[SystemctlUnits]) -> None:
+    install_unit("plain.service", SLEEPER)
+    units = way()
+    units.start("plain.service")
+    wait_until(lambda: units.states(["plain.service"])["plain.service"].active_state is ActiveState.ACTIVE)
+    state = units.states(["plain.service"])["plain.service"]
+    manager = units.control_group()
+    assert manager.endswith(f"/user@{os.getuid()}.service")
+    assert state.control_group.startswith(f"{manager}/")
+    assert state.main_pid is not None
+    assert ProcFs(manager=units.control_group).unit_of(state.main_pid) == "plain.service"
+    other = manager.replace(f"@{os.getuid()}.", f"@{os.getuid() + 1}.")
+    assert ProcFs(manager=lambda: other).unit_of(state.main_pid) is None
+    units.close()
 
 
 def test_a_bus_that_goes_while_we_work_ends_nothing() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpumod_tui.adapters.ledger import FileLedger
+from gpumod_tui.adapters.procfs import ProcFs
 from gpumod_tui.core.admission import Granted, Refused, admit
 from gpumod_tui.core.commitments import Asker, Commitment, LiveUnit
 from gpumod_tui.core.errors import StateUnavailable, SystemdUnavailable
@@ -276,6 +277,27 @@ class TestDoor:
         assert box.ask("c.service") == "no", "a load may be on its way that the ledger does not know any more"
         box.now += 10
         assert box.ask("c.service") == "yes"
+
+    def test_memory_of_another_users_unit_of_the_same_name_is_no_credit(
+        self, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        theirs = box.spawn(None, {0: 13})
+        box.grow(theirs, 13)
+        folder = tmp_path / str(theirs.pid)
+        folder.mkdir()
+        (folder / "cgroup").write_text("0::/user.slice/user-1001.slice/user@1001.service/gpumod.slice/b.service\n")
+        (folder / "cmdline").write_bytes(b"server\0")
+        (folder / "stat").write_text(f"{theirs.pid} (server) S 1")
+        ours = "/user.slice/user-1000.slice/user@1000.service"
+        monkeypatch.setattr(box, "describe", ProcFs(tmp_path, lambda: ours).describe)
+        box.begin("b.service")
+        verdict = refused(
+            box.door(box.asker()).admit("b.service", invocation=box.units_by_name["b.service"].invocation)
+        )
+        assert (verdict.need_bytes, verdict.free_bytes) == (13, 10)
+        assert "b.service of " in str(verdict)
+        assert "not ours" in str(verdict)
+        assert not verdict.may_pass
 
     def test_an_unreadable_ledger_is_refused(self, box: Box) -> None:
         box.runtime.mkdir(parents=True, exist_ok=True)

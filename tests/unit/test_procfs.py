@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gpumod_tui.adapters.procfs import ProcFs, short_command, unit_in_path
+from gpumod_tui.adapters.procfs import ProcFs, innermost_unit, short_command, unit_in_path
+from gpumod_tui.core.attribution import attribute, find_holders
 from gpumod_tui.core.errors import NotPermitted, SystemdUnavailable
+from gpumod_tui.core.models import GpuProcess, GpuReading, GpuSample
 
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
 
@@ -23,18 +25,102 @@ MANAGER = "/user.slice/user-1000.slice/user@1000.service"
         (f"{MANAGER}/app.slice/run-r12.scope/child", "run-r12.scope"),
         (f"{MANAGER}/init.scope", "init.scope"),
         (f"{MANAGER}/gpumod.slice/box.service/system.slice/inner.service", "box.service"),
+        (f"{MANAGER}/gpumod.slice/box.service{MANAGER}/gpumod.slice/a.service", "box.service"),
         (rf"{MANAGER}/app.slice/dbus-\x2d1.service", r"dbus-\x2d1.service"),
-        (f"/docker/0123abcd{MANAGER}/gpumod.slice/a.service", "a.service"),
-        ("/system.slice/docker.service", "docker.service"),
-        ("/system.slice/outer.service/inner.service", "inner.service"),
+        (f"{MANAGER}/gpumod.slice/_io.service", "io.service"),
+        (f"{MANAGER}/gpumod.slice/no-unit/a.service", None),
+        (f"/docker/0123abcd{MANAGER}/gpumod.slice/a.service", None),
+        (f"/../other{MANAGER}/gpumod.slice/a.service", None),
+        ("/user.slice/user-1000.slice/user@1000.service.d/gpumod.slice/a.service", None),
+        ("/user.slice/user-1001.slice/user@1001.service/gpumod.slice/a.service", None),
+        ("/system.slice/a.service", None),
+        ("/system.slice/outer.service/inner.service", None),
         (MANAGER, None),
-        ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
+        ("/user.slice/user-1000.slice/session-3.scope", None),
         ("/", None),
         ("", None),
     ],
 )
-def test_the_unit_of_a_cgroup_path(path: str, unit: str | None) -> None:
-    assert unit_in_path(path) == unit
+def test_only_below_our_own_manager_a_cgroup_is_of_a_unit_of_ours(path: str, unit: str | None) -> None:
+    assert unit_in_path(path, MANAGER) == unit
+
+
+@pytest.mark.parametrize(
+    ("manager", "path", "unit"),
+    [
+        (f"/docker/0123abcd{MANAGER}", f"/docker/0123abcd{MANAGER}/gpumod.slice/a.service", "a.service"),
+        (f"/docker/0123abcd{MANAGER}", f"/docker/4567{MANAGER}/gpumod.slice/a.service", None),
+        (f"/docker/0123abcd{MANAGER}", f"{MANAGER}/gpumod.slice/a.service", None),
+        ("", "/gpumod.slice/a.service", "a.service"),
+        ("/", "/gpumod.slice/a.service", "a.service"),
+        ("", "/../system.slice/a.service", None),
+    ],
+)
+def test_wherever_our_manager_is(manager: str, path: str, unit: str | None) -> None:
+    assert unit_in_path(path, manager) == unit
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/system.slice/docker-0123.scope", "docker-0123.scope"),
+        (f"/docker/0123abcd{MANAGER}/gpumod.slice/_io.service/child", "io.service"),
+        (MANAGER, "user@1000.service"),
+        ("/docker/0123abcd", ""),
+        ("", ""),
+    ],
+)
+def test_where_somebody_elses_process_is_is_named(path: str, unit: str) -> None:
+    assert innermost_unit(path) == unit
+
+
+def played(proc: Path, pid: int, cgroup: str) -> None:
+    folder = proc / str(pid)
+    folder.mkdir()
+    (folder / "cgroup").write_text(f"0::{cgroup}\n")
+    (folder / "cmdline").write_bytes(b"server\0")
+    (folder / "stat").write_text(f"{pid} (server) S 1")
+
+
+OTHERS = (
+    "/user.slice/user-1001.slice/user@1001.service/gpumod.slice/a.service",
+    "/system.slice/a.service",
+    f"/docker/0123abcd{MANAGER}/gpumod.slice/a.service",
+)
+
+
+def test_memory_in_a_unit_of_the_same_name_is_not_our_units(tmp_path: Path) -> None:
+    for pid, cgroup in enumerate((f"{MANAGER}/gpumod.slice/a.service", *OTHERS)):
+        played(tmp_path, pid, cgroup)
+    reading = GpuReading(0.0, "1", (GpuSample(0, processes=tuple(GpuProcess(pid, 10 + pid) for pid in range(4))),))
+    processes = ProcFs(tmp_path, lambda: MANAGER)
+    held = attribute(reading, processes, ["a.service"])
+    assert held.by_unit == {"a.service": {0: 10}}
+    assert {(holder.pid, holder.unit, holder.elsewhere) for holder in held.orphans} == {
+        (pid, None, "a.service") for pid in (1, 2, 3)
+    }
+    user = held.orphans[0].user
+    assert str(held.orphans[0]) == f"server pid 3 (a.service of {user}, not ours) 0 MiB"
+
+
+def test_where_our_managers_cgroup_is_unknown_no_memory_is_anybodys_and_it_is_asked_again(tmp_path: Path) -> None:
+    played(tmp_path, 7, f"{MANAGER}/gpumod.slice/a.service")
+    known = False
+
+    def manager() -> str:
+        if not known:
+            raise SystemdUnavailable("no bus")
+        return MANAGER
+
+    reading = GpuReading(0.0, "1", (GpuSample(0, processes=(GpuProcess(7, 10),)),))
+    processes = ProcFs(tmp_path, manager)
+    assert [(holder.unit, holder.elsewhere) for holder in find_holders(processes, reading)] == [(None, "a.service")]
+    with pytest.raises(SystemdUnavailable, match="no bus"):
+        processes.unit_of(7)
+    known = True
+    assert processes.unit_of(7) == "a.service"
+    known = False
+    assert processes.unit_of(7) == "a.service"
 
 
 def test_a_hybrid_hosts_other_hierarchies_do_not_count(tmp_path: Path) -> None:
@@ -42,10 +128,11 @@ def test_a_hybrid_hosts_other_hierarchies_do_not_count(tmp_path: Path) -> None:
     folder.mkdir()
     lines = ["4:memory:/system.slice/wrong.service", f"0::{MANAGER}/gpumod.slice/right.service (deleted)", ""]
     (folder / "cgroup").write_text("\n".join(lines))
-    assert ProcFs(tmp_path).unit_of(7) == "right.service"
+    processes = ProcFs(tmp_path, lambda: MANAGER)
+    assert processes.unit_of(7) == "right.service"
     (folder / "cgroup").write_text(lines[0])
-    assert ProcFs(tmp_path).unit_of(7) is None
-    assert ProcFs(tmp_path).unit_of(8) is None
+    assert processes.unit_of(7) is None
+    assert processes.unit_of(8) is None
 
 
 @pytest.mark.parametrize(

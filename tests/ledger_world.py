@@ -6,7 +6,7 @@ between two calls of a port, where a process may also be killed (`fuse`).
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
@@ -69,12 +69,14 @@ class Process:
     asleep: bool = False
     state: str = "S"
     """As the kernel tells it; `D`: it ends, and the driver takes its time with its memory."""
+    stuck: bool = False
+    """It was to end and has not: it keeps what it holds, takes no more and answers nobody."""
     orders: list[str] = field(default_factory=list)
     """`sleep` and `wake` that have reached its socket and not its attention."""
 
     def could_hold(self, gpu: int) -> int:
         held = self.held.get(gpu, 0)
-        return held if self.asleep else max(held, self.need.get(gpu, 0))
+        return held if self.asleep or self.stuck else max(held, self.need.get(gpu, 0))
 
 
 @dataclass(slots=True)
@@ -127,6 +129,8 @@ class Box:
         self.hangs = False
         """The router neither answers nor begins anything."""
         self.nvml_error = ""
+        self.failed: set[int] = set()
+        """GPUs that NVML cannot read."""
         self.visible: dict[str, str] = {}
         """What the installed unit sets CUDA_VISIBLE_DEVICES to; no entry: nothing."""
         self.fuse: int | None = None
@@ -176,7 +180,11 @@ class Box:
         return [process for process in self.processes.values() if process.unit == unit]
 
     def serving(self, model: str) -> Process | None:
-        return next((process for process in self.processes.values() if process.model == model), None)
+        found = (process for process in self.processes.values() if process.model == model and not process.stuck)
+        return next(found, None)
+
+    def stuck(self) -> list[Process]:
+        return [process for process in self.processes.values() if process.stuck]
 
     def call(self) -> None:
         """Every call of a port, and every step of writing a file, passes here."""
@@ -205,7 +213,7 @@ class Box:
         return process
 
     def grow(self, process: Process, amount: int) -> None:
-        if not process.asleep:
+        if not (process.asleep or process.stuck):
             for gpu, need in process.need.items():
                 process.held[gpu] = min(need, process.held.get(gpu, 0) + amount)
 
@@ -278,14 +286,17 @@ class Box:
             self.alive.discard(unit.asking or 0)
             unit.active, unit.sub, unit.job, unit.answer = ActiveState.INACTIVE, "dead", False, ""
 
-    def die(self, name: str, *, restarts: bool) -> None:
-        """All its processes end."""
+    def die(self, name: str, *, restarts: bool, leaves: Collection[Process] = ()) -> None:
+        """All its processes end but for those that it leaves behind, in its cgroup."""
         unit = self.units_by_name[name]
         if unit.sub not in ("running", "stop-sigterm"):
             return
         restarts = restarts and unit.sub == "running"
         for process in self.of_unit(name):
-            self.end(process)
+            if process in leaves:
+                process.stuck = True
+            elif not process.stuck:
+                self.end(process)
         if name == ROUTER:
             self.loads.clear()
             self.hangs = False
@@ -380,6 +391,8 @@ class Box:
         )
 
     def _sample(self, gpu: int, listed: tuple[GpuProcess, ...] | None) -> GpuSample:
+        if gpu in self.failed:
+            return GpuSample(gpu, uuid=f"GPU-{gpu}", error="fell off the bus")
         return GpuSample(
             gpu,
             uuid=f"GPU-{gpu}",
@@ -425,7 +438,7 @@ class Box:
         self.call()
         unit = self.units_by_name.get(control_group)
         asking = [unit.asking] if unit and unit.asking and unit.sub == "condition" else []
-        return (*asking, *(process.pid for process in self.of_unit(control_group))) if control_group else ()
+        return (*(process.pid for process in self.of_unit(control_group)), *asking) if control_group else ()
 
     def arguments(self, pid: int) -> tuple[str, ...]:
         self.call()

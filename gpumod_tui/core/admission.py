@@ -124,7 +124,8 @@ def _coming_back(
     gpu: int,
 ) -> int:
     """Bytes held by nobody who lives, by units that are stopping, or by models that end."""
-    ending = sum((unit.measured.get(gpu) or 0) for unit in live.values() if unit.stopping)
+    stopping = [unit for unit in live.values() if unit.stopping]
+    ending = sum((unit.measured.get(gpu) or 0) + (unit.left.get(gpu) or 0) for unit in stopping)
     models = ((unit, model) for unit in live.values() for model in unit.models)
     ending += sum(m.measured.get(gpu) or 0 for unit, m in models if unit.stopping or m.model == NAMELESS)
     alive = [holder.used_bytes for holder in holders if not holder.is_gone]

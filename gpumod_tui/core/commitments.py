@@ -135,6 +135,8 @@ class LiveModel(msgspec.Struct, frozen=True):
     process: Asker
     measured: Mapping[int, int | None] = msgspec.field(default_factory=dict)
     """Bytes by GPU; None: it holds some, NVML does not tell how much."""
+    outlived: bool = False
+    """The router that started it has ended: to the one that runs now, or will, it is a stranger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +148,17 @@ class LiveUnit:
     admitted: bool
     """False while its own ExecCondition has not answered: it will come through the door by itself."""
     measured: Mapping[int, int | None] = field(default_factory=dict)
-    """Bytes by GPU of its processes that serve no model of their own."""
+    """Bytes by GPU of what this invocation has started, but for processes that serve a model."""
+    left: Mapping[int, int | None] = field(default_factory=dict)
+    """The same of what an earlier invocation has left behind: nothing of what this one may still take."""
     models: tuple[LiveModel, ...] = ()
     stopping: bool = False
     pid: int | None = None
     """Of a process that has its environment: the server's, or that of its ExecCondition."""
+
+    def serving(self, model: str) -> LiveModel | None:
+        """The process that serves a model of the router that runs; None: there is none."""
+        return next((one for one in self.models if one.model == model and not one.outlived), None)
 
 
 def settle(
@@ -211,8 +219,20 @@ def _bind(entry: Commitment, unit: LiveUnit | None, bound_to: set[str]) -> Commi
             return entry
         bound_to.add(unit.invocation)
         return replace(entry, invocation=unit.invocation)
-    process = next((model.process for model in unit.models if model.model == entry.model), None)
-    return entry if process is None else replace(entry, process=process)
+    serving = unit.serving(entry.model)
+    return entry if serving is None else replace(entry, process=serving.process)
+
+
+def is_stranger(entry: Commitment, live: Mapping[str, LiveUnit]) -> bool:
+    """Whether it is bound to a process that the router which runs does not have: it ends, or has outlived its own.
+
+    A load of the same model is another allocation then.
+    """
+    if entry.process is None:
+        return False
+    unit = live.get(entry.unit)
+    serving = unit.serving(entry.model) if unit else None
+    return serving is None or serving.process != entry.process
 
 
 def without_orphans(state: LedgerState, absent: Mapping[str, bool], since_boot: float) -> LedgerState:

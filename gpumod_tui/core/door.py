@@ -21,6 +21,7 @@ from gpumod_tui.core.commitments import (
     LedgerState,
     LiveUnit,
     Refusal,
+    is_stranger,
     open_bytes,
     settle,
     without_orphans,
@@ -168,7 +169,11 @@ class Door:
             look, state = self._settled(ledger)
             staying = [entry for entry in state.commitments if entry.unit not in ending]
             # A model that a kept router is to load may be on its way already: it is the same allocation.
-            there = {(entry.unit, entry.model) for entry in staying if entry.process or (entry.model and entry.asker)}
+            there = {
+                (entry.unit, entry.model)
+                for entry in staying
+                if (entry.process or (entry.model and entry.asker)) and not is_stranger(entry, look.live)
+            }
             fresh = tuple(
                 Commitment(uuid.uuid4().hex, unit, model, _besides(needs, unit, model, staying, look), self._asker, now)
                 for unit, model, needs in wanted
@@ -242,7 +247,11 @@ class Door:
         """
         with self._ledger.locked(LOCK_S) as ledger:
             look, state = self._settled(ledger)
-            same = [one for one in state.commitments if (one.unit, one.model) == (commitment.unit, commitment.model)]
+            same = [
+                one
+                for one in state.commitments
+                if (one.unit, one.model) == (commitment.unit, commitment.model) and not is_stranger(one, look.live)
+            ]
             live = look.live.get(commitment.unit)
             lost = not same and live is not None and live.invocation == commitment.invocation
             if lost:
@@ -289,6 +298,7 @@ class Door:
                 or look.reading is None
                 or any(sample.processes is None for sample in look.reading.gpus)
                 or not has_given_back(live.measured, leaves)
+                or not has_given_back(live.left, {})
                 or any(entry.id not in known or entry.invocation != live.invocation for entry in mine)
             ):
                 ledger.write(state)
@@ -392,7 +402,8 @@ class Door:
         mine: list[Commitment] = []
         others: list[Commitment] = []
         for entry in state.commitments:
-            (mine if self._is_mine(entry, unit, model, invocation) else others).append(entry)
+            same = _is_same(entry, unit, model, invocation) and not is_stranger(entry, look.live)
+            (mine if same else others).append(entry)
         # A promise outlives a refusal (it ends with who was promised), and so does a model's process or a load on its
         # way to the router; only what a unit was granted ends with the invocation that is refused. One that runs
         # already asks for its wake: it sleeps on, and what it holds stays its own.
@@ -433,17 +444,9 @@ class Door:
         """Whether a router may have been asked for a load that a lost ledger held; with its router it ends."""
         return state.doubted_at is not None and not running_routers(self._host, look.live) <= {*ending}
 
-    def _is_mine(self, entry: Commitment, unit: str, model: str, invocation: str) -> bool:
-        """Whether an entry is the same allocation as the one asked for: it must not be counted twice.
-
-        A router has a model once, so every entry of it is: also a sleeping one's, whose wake is asked for.
-        """
-        if (entry.unit, entry.model) != (unit, model):
-            return False
-        return model != UNIT_ITSELF or not entry.is_bound or entry.invocation == invocation
-
     def _settled(self, ledger: HeldLedger) -> tuple[Look, LedgerState]:
         look = look_at(self._host)
+        clock = self._host.clock
 
         def full_need(unit: str, model: str) -> Found | None:
             needs = self._needs(unit, model, look.reading)
@@ -454,7 +457,6 @@ class Door:
                 return None
             return Found(_held(look.live.get(unit), model), needs)
 
-        clock = self._host.clock
         state = settle(ledger.state, look.live, self._is_alive, full_need, clock.time(), clock.monotonic())
         return look, state
 
@@ -494,6 +496,16 @@ class Door:
 
 def _with_hint(reason: str, error: GpumodError) -> str:
     return f"{reason}; {error.hint}" if error.hint else reason
+
+
+def _is_same(entry: Commitment, unit: str, model: str, invocation: str) -> bool:
+    """Whether an entry is the same allocation as the one asked for: it must not be counted twice.
+
+    A router has a model once, so every entry of it is: also a sleeping one's, whose wake is asked for.
+    """
+    if (entry.unit, entry.model) != (unit, model):
+        return False
+    return model != UNIT_ITSELF or not entry.is_bound or entry.invocation == invocation
 
 
 def _is_own(entry: Commitment, unit: str) -> bool:

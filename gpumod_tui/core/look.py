@@ -1,13 +1,14 @@
 """The box as admission sees it: who is up and holds what, and what will be free once some of it has gone."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 from gpumod_tui.core.attribution import add_held, find_holders
 from gpumod_tui.core.box import our_units, read_gpus, service_id
-from gpumod_tui.core.commitments import NAMELESS, Asker, LedgerState, LiveModel, LiveUnit
+from gpumod_tui.core.commitments import NAMELESS, Asker, LedgerState, LiveModel, LiveUnit, is_stranger
 from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import ActiveState, GpuReading, Holder, UnitState
 
@@ -64,9 +65,10 @@ def reading_after(look: Look, ending: Collection[str], left: Mapping[int, int]) 
 
 def without_models(look: Look, state: LedgerState, unit: str, models: Collection[str]) -> tuple[Look, LedgerState]:
     """The box once a router has unloaded models: what they hold is free, or what they were promised if nobody tells."""
-    going = [entry for entry in state.commitments if entry.unit == unit and entry.model in models]
+    theirs = [entry for entry in state.commitments if entry.unit == unit and not is_stranger(entry, look.live)]
+    going = [entry for entry in theirs if entry.model in models]
     router = look.live.get(unit)
-    ending = [one for one in router.models if one.model in models] if router else []
+    ending = [one for one in router.models if one.model in models and not one.outlived] if router else []
     silent = {sample.index for sample in look.reading.gpus if sample.processes is None} if look.reading else set()
     back: dict[int, int] = {}
     for one in ending:
@@ -97,41 +99,79 @@ def model_of(arguments: tuple[str, ...]) -> str | None:
 
 
 def _live(host: Host, unit: str, state: UnitState, holders: tuple[Holder, ...]) -> LiveUnit:
+    since = _since(host, state)
     service = host.registry.services.get(service_id(unit))
     serving: dict[int, str] = {}
-    pid = state.main_pid or next(iter(host.processes.in_cgroup(state.control_group)), None)
     holding = {holder.pid for holder in holders if holder.unit == unit and not holder.is_gone}
     if service is None or service.is_router:
         there = host.processes.in_cgroup(state.control_group)
         # Others have ended since NVML listed them.
         holding.intersection_update(there)
-        for pid in there:
-            if pid == state.main_pid:
-                continue
-            arguments = host.processes.arguments(pid)
-            # The kernel drops the arguments of a process that ends before its memory of the GPU: counted as the
-            # router's own, what a model held would be the router's need from then on.
-            model = model_of(arguments) if arguments else NAMELESS
-            if model is not None:
-                serving[pid] = model
-    own: dict[int, int | None] = {}
-    by_pid: dict[int, dict[int, int | None]] = {}
+        serving = _serving(host, [pid for pid in there if pid != state.main_pid])
+    measured: dict[int, int | None] = {}
+    left: dict[int, int | None] = {}
     for holder in holders:
-        if holder.pid in serving:
-            add_held(by_pid.setdefault(holder.pid, {}), holder)
-        elif holder.pid in holding:
-            add_held(own, holder)
-    models = []
-    for pid, model in serving.items():
-        start = host.processes.start_time(pid)
-        if start is not None:
-            models.append(LiveModel(model, Asker(pid, start), by_pid.get(pid, {})))
+        if holder.pid in holding and holder.pid not in serving:
+            add_held(left if _is_left(host, holder.pid, since) else measured, holder)
     return LiveUnit(
         unit,
         state.invocation_id,
         admitted=state.sub_state not in _UNASKED,
-        measured=own,
-        models=tuple(models),
+        measured=measured,
+        left=left,
+        models=_models(host, serving, since, holders),
         stopping=state.active_state is ActiveState.DEACTIVATING,
-        pid=pid,
+        pid=state.main_pid or _youngest(host, state),
+    )
+
+
+def _since(host: Host, state: UnitState) -> float:
+    """From which start time on a process of the unit is of its present invocation, in clock ticks since boot.
+
+    The server is the first that stays. Until it is there nothing in the cgroup is of the invocation that begins, but
+    for who asks at the door, and who prepares; of a unit that is down, or that ends, all that is left is its own.
+    """
+    if state.main_pid is not None:
+        start = host.processes.start_time(state.main_pid)
+        return math.inf if start is None else start
+    return math.inf if state.active_state is ActiveState.ACTIVATING else 0
+
+
+def _is_left(host: Host, pid: int, since: float) -> bool:
+    """Whether an earlier invocation has left the process behind; one that is gone is nobody's credit."""
+    if not since:
+        return False
+    start = host.processes.start_time(pid)
+    return start is None or start < since
+
+
+def _youngest(host: Host, state: UnitState) -> int | None:
+    """The one that came last: what an earlier invocation has left behind may be there, too."""
+    pids = host.processes.in_cgroup(state.control_group)
+    return max(pids, key=lambda pid: host.processes.start_time(pid) or 0, default=None)
+
+
+def _serving(host: Host, pids: Iterable[int]) -> dict[int, str]:
+    """The model of each process that serves one."""
+    found = {}
+    for pid in pids:
+        arguments = host.processes.arguments(pid)
+        # The kernel drops the arguments of a process that ends before its memory of the GPU: counted as the
+        # router's own, what a model held would be the router's need from then on.
+        model = model_of(arguments) if arguments else NAMELESS
+        if model is not None:
+            found[pid] = model
+    return found
+
+
+def _models(host: Host, serving: Mapping[int, str], since: float, holders: Iterable[Holder]) -> tuple[LiveModel, ...]:
+    by_pid: dict[int, dict[int, int | None]] = {}
+    for holder in holders:
+        if holder.pid in serving:
+            add_held(by_pid.setdefault(holder.pid, {}), holder)
+    starts = {pid: host.processes.start_time(pid) for pid in serving}
+    return tuple(
+        LiveModel(serving[pid], Asker(pid, start), by_pid.get(pid, {}), outlived=start < since)
+        for pid, start in starts.items()
+        if start is not None
     )

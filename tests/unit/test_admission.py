@@ -13,7 +13,7 @@ from gpumod_tui.core.errors import StateUnavailable, SystemdUnavailable
 from gpumod_tui.core.models import ActiveState, GpuReading, GpuSample, Holder
 from gpumod_tui.core.quantities import MIB
 from gpumod_tui.guard import answers
-from tests.ledger_world import DEFAULT, NEEDS, ROUTER, Box
+from tests.ledger_world import DEFAULT, NEEDS, ROUTER, Box, Process
 
 ASKER = Asker(1, 1)
 BOTH = Commitment("c", "c.service", "", {0: 8, 1: 8}, ASKER, 0.0)
@@ -298,6 +298,91 @@ class TestDoor:
         assert "b.service of " in str(verdict)
         assert "not ours" in str(verdict)
         assert not verdict.may_pass
+
+    def test_what_the_last_invocation_left_behind_is_no_credit_of_the_next_one(self, box: Box) -> None:
+        started(box, "b.service")
+        left = box.of_unit("b.service")
+        box.grow(left[0], 13)
+        box.die("b.service", restarts=False, leaves=left)
+        box.begin("b.service")
+        asked = box.units_by_name["b.service"]
+        verdict = refused(box.door(box.asker()).admit("b.service", invocation=asked.invocation))
+        assert (verdict.need_bytes, verdict.free_bytes) == (13, 10)
+        assert [holder.pid for holder in verdict.holders] == [left[0].pid]
+        assert not verdict.may_pass, "nobody knows when it ends"
+
+    def test_nor_once_it_runs(self, box: Box) -> None:
+        started(box, "a.service")
+        left = box.of_unit("a.service")
+        box.grow(left[0], 10)
+        box.die("a.service", restarts=False, leaves=left)
+        started(box, "a.service")
+        box.begin("c.service")
+        invocation = box.units_by_name["c.service"].invocation
+        verdict = refused(box.door(box.asker()).admit("c.service", invocation=invocation))
+        assert (verdict.free_bytes, verdict.promised_bytes) == (13, 10)
+        box.grow(box.of_unit("a.service")[1], 4)
+        verdict = refused(box.door(box.asker()).admit("c.service", invocation=invocation))
+        assert (verdict.free_bytes, verdict.promised_bytes) == (9, 6), "what it takes itself is"
+
+    def test_a_condition_is_judged_by_its_own_environment_and_not_by_what_was_left_behind(self, box: Box) -> None:
+        started(box, "a.service")
+        box.die("a.service", restarts=False, leaves=box.of_unit("a.service"))
+        box.begin("a.service")
+        look = box.door(box.asker()).take_stock()[1]
+        assert look.live["a.service"].pid == box.units_by_name["a.service"].asking
+
+    def left_by_its_router(self, box: Box, state: str = "S") -> Process:
+        """A model's process, as large as it gets, whose router has ended and runs anew."""
+        started(box, ROUTER)
+        box.load_default()
+        old = box.serving(DEFAULT)
+        assert old is not None
+        box.grow(old, 9)
+        commitments(box)
+        old.state = state
+        box.die(ROUTER, restarts=False, leaves=[old])
+        started(box, ROUTER)
+        return old
+
+    @pytest.mark.parametrize("state", ["S", "D"])
+    def test_a_load_is_not_credited_with_a_process_of_the_model_that_outlived_its_router(
+        self, box: Box, state: str
+    ) -> None:
+        old = self.left_by_its_router(box, state)
+        box.grow(box.spawn(None, {1: 5}), 5)
+        guard = box.door(box.asker())
+        verdict = refused(guard.admit(ROUTER, DEFAULT))
+        assert (verdict.need_bytes, verdict.free_bytes) == (9, 9)
+        box.processes.popitem()
+        granted = guard.admit(ROUTER, DEFAULT)
+        assert isinstance(granted, Granted)
+        box.load(DEFAULT, box.units_by_name[ROUTER].invocation)
+        assert guard.keep(granted.commitment)
+        box.land()
+        new = box.serving(DEFAULT)
+        assert new is not None
+        bound = {entry.process.pid for entry in commitments(box) if entry.process}
+        assert bound == {old.pid, new.pid}
+        assert not guard.keep(granted.commitment)
+
+    def test_a_switch_promises_the_model_that_another_process_still_has_from_before(self, box: Box) -> None:
+        self.left_by_its_router(box)
+        wanted = [(ROUTER, DEFAULT, NEEDS[ROUTER, DEFAULT])]
+        assert box.door(box.asker()).promise("s", wanted, ()) is None
+        assert [entry.switch for entry in commitments(box) if entry.model] == ["", "s"]
+
+    def test_unloading_a_model_does_not_make_room_of_what_outlived_its_router(self, box: Box) -> None:
+        self.left_by_its_router(box)
+        box.load_default()
+        new = box.serving(DEFAULT)
+        assert new is not None
+        box.grow(new, 4)
+        door = box.door(box.asker())
+        assert not door.would_admit(ROUTER, "o", without=[DEFAULT]), "14 of 15"
+        box.end(box.stuck()[0])
+        box.release(1, 9)
+        assert door.would_admit(ROUTER, "o", without=[DEFAULT])
 
     def test_an_unreadable_ledger_is_refused(self, box: Box) -> None:
         box.runtime.mkdir(parents=True, exist_ok=True)

@@ -173,6 +173,8 @@ class Story:
             self.systemd_proceeds: 12,
             self.stop_by_hand: 3,
             self.unit_ends: 6,
+            self.unit_leaves_processes_behind: 2,
+            self.what_was_left_behind_ends: 3,
             self.admitted_things_grow: 6,
             self.memory_comes_back: 12,
             self.foreigner_takes_what_nobody_was_promised: 1,
@@ -291,6 +293,21 @@ class Story:
         name = self.one(lambda name: bool(self.box.of_unit(name)))
         if name is not None:
             self.box.die(name, restarts=self.random.random() < 0.5)
+
+    def unit_leaves_processes_behind(self) -> None:
+        """SIGKILL was not enough, and systemd goes on without them."""
+        name = self.one(lambda name: self.box.units_by_name[name].main_pid is not None)
+        if name is None:
+            return
+        left = [process for process in self.box.of_unit(name) if self.random.random() < 0.7]
+        for process in left:
+            process.state = self.random.choice("SD")
+        self.box.die(name, restarts=self.random.random() < 0.5, leaves=left)
+
+    def what_was_left_behind_ends(self) -> None:
+        stuck = self.box.stuck()
+        if stuck:
+            self.box.end(self.random.choice(stuck))
 
     # -- memory ------------------------------------------------------------------------------------------------
 
@@ -475,7 +492,7 @@ class Story:
                 box.die(name, restarts=False)
         chosen = self.one(lambda name: units[name].is_down)
         asking = any(unit.sub in ("condition", "auto-restart") for unit in units.values())
-        if chosen is None or self.switch is not None or asking or not box.tells_processes:
+        if chosen is None or self.switch is not None or asking or not box.tells_processes or box.stuck():
             return
         box.land()
         for model in [model for model in self.grants if box.serving(model) is None]:
@@ -521,6 +538,8 @@ class Story:
             box.proceed(name)
             box.stop(name)
             box.die(name, restarts=False)
+        for process in box.stuck():
+            box.end(process)
         self.foreigners_end()
         box.land()
         for gpu in GPUS:
@@ -572,6 +591,35 @@ class SleepStory(Story):
             self.box.grow(process, 30)
 
 
+class LeftoverStory(Story):
+    """As above where units often leave processes behind, and are started again beside them."""
+
+    kills = 0.05
+    happenings = (0, 0, 0, 0, 1)
+
+    def __init__(self, dice: random.Random, name: str, runtime: Path) -> None:
+        super().__init__(dice, name, runtime)
+        self.box.tells_processes = True
+        self.moves = {
+            self.start_by_hand: 12,
+            self.run_job_or_restart: 10,
+            self.exec_condition: 20,
+            self.systemd_proceeds: 20,
+            self.admitted_things_grow: 16,
+            self.unit_leaves_processes_behind: 10,
+            self.what_was_left_behind_ends: 4,
+            self.memory_comes_back: 8,
+            self.guard_asks: 10,
+            self.router_begins_loads: 6,
+            self.model_sleeps: 2,
+            self.ledger_is_damaged: 1,
+            self.somebody_looks: 2,
+            self.time_passes: 4,
+            self.what_fits_is_granted: 4,
+            self.all_ends_and_nothing_is_left: 0,
+        }
+
+
 @pytest.mark.parametrize("part", range(8))
 def test_never_over_committed_and_never_leaked_whoever_is_killed_when(
     part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -587,6 +635,16 @@ def test_the_same_around_a_unit_that_sleeps_and_wakes(
 ) -> None:
     for seed in range(part * SEEDS, (part + 1) * SEEDS):
         story = SleepStory(random.Random(seed), f"seed {seed}", tmp_path / str(seed))
+        with mortal_files(story, monkeypatch):
+            story.play()
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_the_same_where_processes_outlive_their_units(
+    part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(part * SEEDS, (part + 1) * SEEDS):
+        story = LeftoverStory(random.Random(seed), f"seed {seed}", tmp_path / str(seed))
         with mortal_files(story, monkeypatch):
             story.play()
 

@@ -180,11 +180,12 @@ class Door:
                 if (unit, model) not in there
             )
             fresh = tuple(replace(entry, switch=switch) for entry in fresh)
+            besides = [*staying, *(entry for entry in look.unknown if entry.unit not in ending)]
             verdict: Refused | None
             if fresh and self._is_doubtful(look, state, ending):
                 verdict = _doubt("the switch")
             else:
-                verdict = self._fits_after(look, fresh, staying, ending, left)
+                verdict = self._fits_after(look, fresh, besides, ending, left)
             if verdict is None:
                 leaving = [entry for entry in state.commitments if entry.unit in ending]
                 state = replace(state, commitments=(*staying, *leaving, *fresh))
@@ -429,7 +430,7 @@ class Door:
         verdict = admit(
             asked,
             what,
-            others,
+            [*others, *look.unknown],
             look.live,
             look.reading,
             look.holders,
@@ -447,18 +448,20 @@ class Door:
     def _settled(self, ledger: HeldLedger) -> tuple[Look, LedgerState]:
         look = look_at(self._host)
         clock = self._host.clock
+        unknown: list[Commitment] = []
 
         def full_need(unit: str, model: str) -> Found | None:
             needs = self._needs(unit, model, look.reading)
             if not isinstance(needs, str):
                 return Found(needs)
-            # Written down as nothing, it would stay nothing when NVML can be read again.
             if look.reading is None or any(sample.error for sample in look.reading.gpus):
+                # Written down as unknown, it would stay so when NVML can be read again.
+                unknown.append(Commitment("", unit, model, {}, None, clock.time(), unknown=needs))
                 return None
             return Found(_held(look.live.get(unit), model), needs)
 
         state = settle(ledger.state, look.live, self._is_alive, full_need, clock.time(), clock.monotonic())
-        return look, state
+        return replace(look, unknown=tuple(unknown)), state
 
     def _needs(self, unit: str, model: str, reading: GpuReading | None) -> Mapping[int, int] | str:
         """Bytes by GPU, or in words why they are unknown."""

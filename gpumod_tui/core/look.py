@@ -8,7 +8,7 @@ from typing import Final
 
 from gpumod_tui.core.attribution import add_held, find_holders
 from gpumod_tui.core.box import our_units, read_gpus, service_id
-from gpumod_tui.core.commitments import NAMELESS, Asker, LedgerState, LiveModel, LiveUnit, is_stranger
+from gpumod_tui.core.commitments import NAMELESS, Asker, Commitment, LedgerState, LiveModel, LiveUnit, is_stranger
 from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import ActiveState, GpuReading, Holder, UnitState
 
@@ -25,6 +25,8 @@ class Look:
     reading: GpuReading | None
     gpu_error: str | None
     holders: tuple[Holder, ...]
+    unknown: tuple[Commitment, ...] = ()
+    """What runs without an entry in the ledger, and nobody can say at this moment what it takes."""
 
 
 def look_at(host: Host) -> Look:

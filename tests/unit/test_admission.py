@@ -10,7 +10,8 @@ from gpumod_tui.adapters.procfs import ProcFs
 from gpumod_tui.core.admission import Granted, Refused, admit
 from gpumod_tui.core.commitments import Asker, Commitment, LiveUnit
 from gpumod_tui.core.errors import StateUnavailable, SystemdUnavailable
-from gpumod_tui.core.models import ActiveState, GpuReading, GpuSample, Holder
+from gpumod_tui.core.models import ActiveState, GpuReading, GpuSample, Holder, Service
+from gpumod_tui.core.need import Need, UnknownNeed
 from gpumod_tui.core.quantities import MIB
 from gpumod_tui.guard import answers
 from tests.ledger_world import DEFAULT, NEEDS, ROUTER, Box, Process
@@ -298,6 +299,32 @@ class TestDoor:
         assert "b.service of " in str(verdict)
         assert "not ours" in str(verdict)
         assert not verdict.may_pass
+
+    @pytest.mark.parametrize("why", ["its preset is broken", ""])
+    def test_while_a_gpu_has_an_error_what_runs_on_another_one_and_is_unknown_refuses_all_the_same(
+        self, box: Box, why: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started(box, "a.service")
+        box.damage("lost")
+        box.failed.add(1)
+        needs = box.model_need
+
+        def need(service: Service, model: str, reading: GpuReading | None) -> Need | UnknownNeed:
+            return UnknownNeed(why, "") if why and service.id == "a" else needs(service, model, reading)
+
+        monkeypatch.setattr(box, "model_need", need)
+        box.begin("b.service")
+        box.now += 10
+        verdict = box.door(box.asker()).admit("b.service", invocation=box.units_by_name["b.service"].invocation)
+        wanted = [("b.service", "", NEEDS["b.service", ""])]
+        promise = box.door(box.asker()).promise
+        if why:
+            assert "a.service runs, and what it may still take is unknown (its preset is broken" in str(verdict)
+            assert "a.service runs" in str(promise("s", wanted, ()))
+            assert promise("s", wanted, ["a.service"]) is None, "it is stopped first"
+        else:
+            assert refused(verdict).promised_bytes == 10
+        assert not [entry for entry in commitments(box) if entry.unknown], "asked again when the GPU is back"
 
     def test_what_the_last_invocation_left_behind_is_no_credit_of_the_next_one(self, box: Box) -> None:
         started(box, "b.service")

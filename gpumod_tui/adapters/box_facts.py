@@ -81,11 +81,11 @@ class BoxFacts:
 
     def ledger(self) -> LedgerLook:
         """Raises: StateUnavailable."""
-        from gpumod_tui.adapters.ledger import peek
+        from gpumod_tui.adapters.ledger import peek, set_aside
 
         runtime = self._places().runtime
         entries, problem = peek(runtime)
-        return LedgerLook(problem, entries, self._holder_of(runtime / "ledger.lock"))
+        return LedgerLook(problem, entries, self._holder_of(runtime / "ledger.lock"), set_aside(runtime))
 
     def command_of(self, pid: int) -> str:
         """A name for people; `?`: it is gone."""

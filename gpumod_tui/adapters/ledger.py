@@ -6,7 +6,7 @@ leaves either the old or the new one, and its lock ends with it.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from gpumod_tui.adapters._atomic import write_whole
 from gpumod_tui.adapters._locks import held, try_lock
 from gpumod_tui.core.commitments import LedgerState
 from gpumod_tui.core.errors import StateUnavailable
+from gpumod_tui.core.facts import SetAside
 
 
 class _File(msgspec.Struct):
@@ -24,6 +25,8 @@ class _File(msgspec.Struct):
 
 
 _VERSION: Final = 1
+_DAMAGED: Final = ".damaged"
+_STRANGE: Final = ".strange"
 
 
 class OpenLedger:
@@ -33,8 +36,6 @@ class OpenLedger:
         """`counts`: whether the lock still keeps others out."""
         self._file = file
         self._counts = counts
-        self.damaged = ""
-        """Why the file could not be read and was set aside; empty: it could."""
         self.state = self._read()
 
     def write(self, state: LedgerState) -> None:
@@ -53,11 +54,9 @@ class OpenLedger:
         self.state = state
 
     def _read(self) -> LedgerState:
-        aside = self._file.with_suffix(".damaged")
         if _is_no_file(self._file):
-            self.damaged = f"{self._file} is no file"
             # Where a damaged file lies, no folder can take its place.
-            aside = self._file.with_suffix(".strange")
+            self._set_aside(self._file.with_suffix(_STRANGE), "is no file")
         else:
             try:
                 data = self._file.read_bytes()
@@ -69,15 +68,19 @@ class OpenLedger:
                 found = msgspec.json.decode(data, type=_File)
                 if found.version == _VERSION:
                     return found.state
-                self.damaged = f"{self._file} is of version {found.version}, not {_VERSION}"
+                why = f"is of version {found.version}, not {_VERSION}"
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                self.damaged = f"{self._file} is damaged ({error})"
+                why = f"is damaged ({error})"
+            self._set_aside(self._file.with_suffix(_DAMAGED), why)
+        return self.state
+
+    def _set_aside(self, aside: Path, why: str) -> None:
+        """Begin a new one that says so: who opened the old one may not be who rebuilds it."""
         try:
             self._file.replace(aside)
         except OSError as error:
             raise _unavailable(aside, error) from error
-        self.damaged += f"; set aside as {aside.name} and rebuilt from what runs"
-        return LedgerState()
+        self.write(LedgerState(lost=f"{self._file} {why}, and was set aside as {aside.name}"))
 
 
 class FileLedger:
@@ -146,6 +149,17 @@ def peek(runtime: Path) -> tuple[int, str]:
     if found.version != _VERSION:
         return 0, f"{file} is of version {found.version}, not {_VERSION}"
     return len(found.state.commitments), ""
+
+
+def set_aside(runtime: Path) -> tuple[SetAside, ...]:
+    """What lies there of earlier ledgers that could not be read."""
+    found = []
+    for suffix in (_DAMAGED, _STRANGE):
+        path = (runtime / "ledger.json").with_suffix(suffix)
+        with suppress(OSError):
+            # The moment of its renaming: its content is older.
+            found.append(SetAside(path, path.lstat().st_ctime))
+    return tuple(found)
 
 
 def _is_no_file(path: Path) -> bool:

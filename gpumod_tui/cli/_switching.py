@@ -130,6 +130,8 @@ def run_switch(host: Host, submit: Callable[[Manager], "Future[ModeResult]"], *,
         os._exit(result.exit_code)
     with contextlib.suppress(OSError, ValueError):
         tell_result(result, as_json=as_json)
+    for text in host.door.take_news():
+        warn(text)
     return result.exit_code
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gpumod_tui.cli._options import FiniteRange
-from gpumod_tui.cli._output import json_option, print_json
+from gpumod_tui.cli._output import json_option, print_json, warn
 from gpumod_tui.core.commitments import name_open
 from gpumod_tui.core.quantities import GIB, format_mib
 from gpumod_tui.core.simulation import LEAST_GIB, MOST_GIB, MOST_GPUS
@@ -77,7 +77,12 @@ def _look(gpu_gib: tuple[float, ...]) -> WhatIf:
     from gpumod_tui.wiring import real_host
 
     host = real_host()
-    return imagine(host, [int(amount * GIB) for amount in gpu_gib]) if gpu_gib else look_around(host)
+    if gpu_gib:
+        return imagine(host, [int(amount * GIB) for amount in gpu_gib])
+    found = look_around(host)
+    for text in host.door.take_news():
+        warn(text)
+    return found
 
 
 def tell(what_if: WhatIf, found: Simulation, title: str, *, as_json: bool) -> int:

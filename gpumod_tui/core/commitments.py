@@ -118,6 +118,8 @@ class LedgerState:
     refusals: tuple[Refusal, ...] = ()
     known: bool = False
     """Whether everything that was admitted is in it; a ledger that is lost or damaged begins anew as not known."""
+    lost: str = ""
+    """Why the one before could not be read, until who rebuilds it has said so."""
     doubted_at: float | None = None
     """When it was rebuilt beside running units: a load that was admitted before may be on its way to a router and be
     seen by nobody. Seconds since boot; None: every router has answered since, or there was none."""
@@ -203,7 +205,7 @@ def settle(
     doubted_at = None if state.doubted_at is None else min(state.doubted_at, since_boot)
     if not state.known and any(unit.admitted for unit in live.values()):
         doubted_at = since_boot
-    return replace(state, commitments=tuple(kept), known=True, doubted_at=doubted_at)
+    return replace(state, commitments=tuple(kept), known=True, lost="", doubted_at=doubted_at)
 
 
 def _bind(entry: Commitment, unit: LiveUnit | None, bound_to: set[str]) -> Commitment:

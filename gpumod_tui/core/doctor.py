@@ -178,6 +178,7 @@ class Doctor:
         look = self._facts.ledger()
         holder = "" if look.held_by is None else f"{self._facts.command_of(look.held_by)} pid {look.held_by}"
         yield session.check_ledger(look, holder)
+        yield from session.check_set_aside(look)
 
     def _switch(self) -> Iterator[Finding]:
         yield session.check_switch(self._host.store.read())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -50,10 +52,6 @@ class HeldLedger(Protocol):
     def state(self) -> LedgerState:
         """As it was read, or written last."""
 
-    @property
-    def damaged(self) -> str:
-        """Why it had to be begun anew; empty: it had not."""
-
     def write(self, state: LedgerState) -> None:
         """Put it on disk whole. Raises: StateUnavailable."""
 
@@ -76,6 +74,15 @@ class Door:
         self._host = host
         self._ledger = ledger
         self._asker = asker
+        self._news: deque[str] = deque()
+
+    def take_news(self) -> tuple[str, ...]:
+        """Sentences on ledgers that were rebuilt here, for whoever this process tells of them; each once."""
+        found = []
+        with contextlib.suppress(IndexError):
+            while True:
+                found.append(self._news.popleft())
+        return tuple(found)
 
     def admit(
         self, unit: str, model: str = UNIT_ITSELF, *, invocation: str = "", switch: str = ""
@@ -338,9 +345,8 @@ class Door:
         with self._ledger.locked(LOCK_S) as ledger:
             look, state = self._settled(ledger)
             ledger.write(state)
-            damaged = ledger.damaged
         self._note_peaks(look)
-        return state, look, damaged
+        return state, look, look.lost
 
     def last_refusal(self, unit: str, *, since: float) -> Refusal | None:
         """The newest refusal of the unit at or after a Unix time. Raises: StateUnavailable."""
@@ -461,7 +467,12 @@ class Door:
             return Found(_held(look.live.get(unit), model), needs)
 
         state = settle(ledger.state, look.live, self._is_alive, full_need, clock.time(), clock.monotonic())
-        return replace(look, unknown=tuple(unknown)), state
+        lost = "" if ledger.state.known else _loss(ledger.state, look)
+        if not ledger.state.known:
+            ledger.write(state)
+        if lost:
+            self._news.append(lost)
+        return replace(look, unknown=tuple(unknown), lost=lost), state
 
     def _needs(self, unit: str, model: str, reading: GpuReading | None) -> Mapping[int, int] | str:
         """Bytes by GPU, or in words why they are unknown."""
@@ -495,6 +506,15 @@ class Door:
 
     def _is_alive(self, asker: Asker) -> bool:
         return self._host.processes.start_time(asker.pid) == asker.start
+
+
+def _loss(before: LedgerState, look: Look) -> str:
+    """What is to be said of a ledger that begins anew; empty: none was there, and nothing ran that it could have known,
+    as after a boot."""
+    if before.lost:
+        return f"{before.lost}; rebuilt from what runs"
+    up = ", ".join(sorted(service_id(unit.unit) for unit in look.live.values() if unit.admitted))
+    return f"the ledger of commitments was missing while {up} ran; rebuilt from what runs" if up else ""
 
 
 def _with_hint(reason: str, error: GpumodError) -> str:

@@ -93,6 +93,15 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """A ledger that could not be read."""
+
+    path: Path
+    at: float
+    """When it was set aside, Unix time, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerLook:
     """The ledger's file, looked at without its lock and left as it is."""
 
@@ -101,6 +110,7 @@ class LedgerLook:
     entries: int = 0
     held_by: int | None = None
     """Pid that holds its lock now; None: nobody, as far as can be seen."""
+    set_aside: tuple[SetAside, ...] = ()
 
 
 class Facts(Protocol):

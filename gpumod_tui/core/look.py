@@ -27,6 +27,8 @@ class Look:
     holders: tuple[Holder, ...]
     unknown: tuple[Commitment, ...] = ()
     """What runs without an entry in the ledger, and nobody can say at this moment what it takes."""
+    lost: str = ""
+    """Why the ledger was rebuilt at this look; empty: it was not, or nothing ran that it could have known."""
 
 
 def look_at(host: Host) -> Look:

@@ -253,7 +253,8 @@ class Manager:
     def _plan(self, targeting: Targeting) -> SwitchPlan:
         survey = look(self._host, self._host.registry.services)
         target = targeting(lambda: survey)
-        return plan_switch(self._host.registry, survey, target, margin_bytes=self._host.settings.vram_margin_bytes)
+        plan = plan_switch(self._host.registry, survey, target, margin_bytes=self._host.settings.vram_margin_bytes)
+        return replace(plan, warnings=(*plan.warnings, *self._host.door.take_news()))
 
     def _mode_target(self, mode: str, *, load_models: bool) -> Targeting:
         registry = self._host.registry

@@ -15,8 +15,6 @@ from gpumod_tui.core.peaks import PeakKey
 class MemoryLedger:
     """The port `Ledger` in memory."""
 
-    damaged = ""
-
     def __init__(self) -> None:
         self.state = LedgerState(known=True)
         self._lock = threading.Lock()

@@ -80,8 +80,8 @@ class Guard:
         """Settle the ledger with every running router, before anybody is answered."""
         try:
             stock = await self._loads.call(self._gate.stock)
-            if stock.damaged:
-                _tell(stock.damaged)
+            for text in stock.news:
+                _tell(text)
         except GpumodError as error:
             _tell(f"stock cannot be taken, and loads are refused until it can: {error}")
         with contextlib.suppress(TimeoutError):
@@ -97,6 +97,8 @@ class Guard:
             if self._sleepers or any(router.running() for front in self._fronts.values() for router in front.routers):
                 with contextlib.suppress(GpumodError):
                     stock = await self._loads.call(self._gate.stock)
+                    for text in stock.news:
+                        _tell(text)
                     if any(unit.measured or unit.models for unit in stock.look.live.values()):
                         pause_s = _WATCH_S
 
@@ -205,4 +207,5 @@ def _figures(gate: Gate, counts: Counts) -> str:
 
 
 def _tell(message: str) -> None:
-    print(f"gpumod-guard: {message}", file=sys.stderr, flush=True)
+    """One line for the journal, as a warning: systemd reads the level from the `<N>` before it."""
+    print(f"<4>gpumod-guard: {message}", file=sys.stderr, flush=True)

@@ -35,8 +35,8 @@ class Stock:
 
     state: LedgerState
     look: Look
-    damaged: str
-    """Why the ledger had to be rebuilt; empty: it had not."""
+    news: tuple[str, ...]
+    """Sentences on ledgers that were rebuilt here since the last time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,8 @@ class Gate:
 
     def stock(self) -> Stock:
         """Settle the ledger. Raises: GpumodError."""
-        return Stock(*self._host.door.take_stock())
+        state, look, _ = self._host.door.take_stock()
+        return Stock(state, look, self._host.door.take_news())
 
     def is_open(self, commitment: Commitment) -> bool:
         """Whether what was admitted has neither come to be nor ended with its router. Raises: GpumodError."""
@@ -165,6 +166,6 @@ class Gate:
 
     def measured(self) -> tuple[Look, Mapping[str, int]]:
         """The box for the metrics, and how many commitments are open. Raises: GpumodError."""
-        stock = self.stock()
-        bound = sum(entry.is_bound for entry in stock.state.commitments)
-        return stock.look, {"bound": bound, "open": len(stock.state.commitments) - bound}
+        state, look, _ = self._host.door.take_stock()
+        bound = sum(entry.is_bound for entry in state.commitments)
+        return look, {"bound": bound, "open": len(state.commitments) - bound}

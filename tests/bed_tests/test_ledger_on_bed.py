@@ -301,10 +301,18 @@ def test_a_damaged_ledger_is_rebuilt_from_what_runs() -> None:
         run("systemctl", "--user", "start", "two.service")
         assert active("two") == "inactive"
         assert path.with_suffix(".damaged").read_bytes() == garbage
+        warned = run(
+            "journalctl", "--user", "-u", "two.service", "-p", "warning..warning", "-o", "cat", "-n", "1"
+        ).stdout
+        assert "and was set aside as ledger.damaged; rebuilt from what runs" in warned
+        found = json.loads(run("gpumod", "doctor", "--json").stdout)["findings"]
+        assert any("ledger.damaged was set aside at" in one["what"] for one in found)
         assert {entry["unit"]: entry["needs"] for entry in ledger()["commitments"]} == {
             "one.service": {"0": 14800 * 1024**2}
         }
     path.unlink()
+    told = run("gpumod", "mode", "switch", "blank", "--dry-run")
+    assert "was missing while one ran; rebuilt from what runs" in told.stdout + told.stderr
     assert [entry["unit"] for entry in settled()] == ["one.service"]
     blank()
     systemctl("start", "two.service")

@@ -267,12 +267,17 @@ class TestDoor:
     def test_a_damaged_ledger_is_rebuilt_at_full_need_and_reported(self, box: Box, how: str) -> None:
         started(box, "a.service", ROUTER)
         box.damage(how)
-        state, _, damaged = box.door(box.asker()).take_stock()
+        box.door(box.asker()).refusals()
+        door = box.door(box.asker())
+        state, _, lost = door.take_stock()
         assert [(entry.unit, entry.needs) for entry in state.commitments] == [
             ("a.service", {0: 10}),
             (ROUTER, {1: 0}),
         ]
-        assert bool(damaged) is (how != "lost")
+        assert door.take_news() == (lost,)
+        assert ("missing while a, r ran" if how == "lost" else "set aside as ledger.damaged") in lost
+        assert door.take_stock()[2] == box.door(box.asker()).take_stock()[2] == ""
+        assert door.take_news() == ()
         assert (box.runtime / "ledger.damaged").exists() is (how != "lost")
         box.begin("c.service")
         assert box.ask("c.service") == "no", "a load may be on its way that the ledger does not know any more"
@@ -410,6 +415,26 @@ class TestDoor:
         box.end(box.stuck()[0])
         box.release(1, 9)
         assert door.would_admit(ROUTER, "o", without=[DEFAULT])
+
+    def test_a_ledger_that_is_not_there_yet_is_no_news(self, box: Box) -> None:
+        door = box.door(box.asker())
+        box.begin("a.service")
+        assert isinstance(door.admit("a.service", invocation=box.units_by_name["a.service"].invocation), Granted)
+        box.proceed("a.service")
+        assert door.take_stock()[2] == ""
+        assert door.take_news() == ()
+
+    @pytest.mark.parametrize("how", ["lost", "cut"])
+    def test_who_only_asks_rebuilds_it_too_and_says_so_alone(self, box: Box, how: str) -> None:
+        started(box, ROUTER)
+        box.damage(how)
+        first, second = box.door(box.asker()), box.door(box.asker())
+        first.would_admit(ROUTER, DEFAULT, without=())
+        assert first.take_news()
+        box.begin("a.service")
+        box.ask("a.service")
+        second.take_stock()
+        assert second.take_news() == ()
 
     def test_an_unreadable_ledger_is_refused(self, box: Box) -> None:
         box.runtime.mkdir(parents=True, exist_ok=True)

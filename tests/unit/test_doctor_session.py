@@ -3,6 +3,7 @@
 import fcntl
 import os
 import struct
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,7 @@ import pytest
 from gpumod_tui.adapters.ledger import FileLedger
 from gpumod_tui.core.checks import session
 from gpumod_tui.core.commitments import Commitment, LedgerState
-from gpumod_tui.core.facts import (
-    Folder,
-    LedgerLook,
-)
+from gpumod_tui.core.facts import Folder, LedgerLook, SetAside
 from gpumod_tui.core.findings import Severity
 from gpumod_tui.core.mode_truth import Recorded
 from gpumod_tui.core.records import StepRecord, SwitchRecord
@@ -95,6 +93,15 @@ def test_the_ledger_is_looked_at_and_left_alone(tmp_path: Path) -> None:
     assert file.read_text() == "{"
     file.write_text('{"version": 99, "state": {"commitments": []}}')
     assert "version 99" in facts.ledger().problem
+    assert facts.ledger().set_aside == ()
+    with FileLedger(tmp_path / "runtime").locked(1.0):
+        (aside,) = facts.ledger().set_aside
+    assert aside.path == tmp_path / "runtime" / "ledger.damaged"
+    assert abs(aside.at - time.time()) < 60
+    (finding,) = session.check_set_aside(LedgerLook(set_aside=(SetAside(aside.path, 0.0),)))
+    assert finding.severity is Severity.WARNING
+    assert "ledger.damaged was set aside at 19" in finding.what
+    assert "rebuilt from what ran" in finding.why
 
 
 def test_who_only_has_the_ledgers_lock_file_open_does_not_hold_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpumod_tui.adapters.ledger import FileLedger, peek
+from gpumod_tui.adapters.ledger import FileLedger, peek, set_aside
 from gpumod_tui.core.commitments import LedgerState
 from gpumod_tui.core.errors import StateUnavailable
 
@@ -66,6 +66,9 @@ def test_what_is_no_file_is_set_aside_and_keeps_nobody_waiting(tmp_path: Path, m
     (tmp_path / "ledger.damaged").write_text("from another time")
     assert peek(tmp_path) == (0, f"{tmp_path / 'ledger.json'} is no file")
     with FileLedger(tmp_path).locked(1.0) as ledger:
-        assert "is no file; set aside as ledger.strange" in ledger.damaged
+        assert "is no file, and was set aside as ledger.strange" in ledger.state.lost
+    with FileLedger(tmp_path).locked(1.0) as ledger:
+        assert "is no file" in ledger.state.lost, "nobody has rebuilt it yet"
         ledger.write(KNOWN)
     assert (tmp_path / "ledger.json").is_file()
+    assert [one.path.name for one in set_aside(tmp_path)] == ["ledger.damaged", "ledger.strange"]

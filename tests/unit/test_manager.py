@@ -434,6 +434,20 @@ class TestPromises:
         assert result.outcome is Outcome.REFUSED
         assert "insufficient VRAM" in str(result.errors[0])
 
+    def test_a_ledger_that_was_rebuilt_is_told_in_the_result_and_once(self) -> None:
+        box = started("glm-code")
+        box.host.ledger.state = LedgerState(lost="ledger.json is damaged")
+        assert [text for text in box.switch("code").warnings if "rebuilt" in text] == [
+            "ledger.json is damaged; rebuilt from what runs"
+        ]
+        assert not [text for text in box.switch("blank").warnings if "rebuilt" in text]
+        box.host.ledger.state = LedgerState()
+        assert not [text for text in box.manager.plan("code").warnings if "ledger" in text], "nothing ran"
+        box.switch("code")
+        box.host.ledger.state = LedgerState()
+        assert any("was missing while glm-code" in text for text in box.manager.plan("blank").warnings)
+        box.manager.close()
+
     def test_nothing_is_promised_any_more_when_all_has_ended(self, box: Box) -> None:
         box.switch("code")
         box.host.script("nemotron-3-nano").load_fails = 1

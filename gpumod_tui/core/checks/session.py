@@ -1,6 +1,7 @@
 """The user's session: journal, linger, folders, the ledger, and the switch."""
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Final
 
 from gpumod_tui.core.facts import Folder, LedgerLook
@@ -102,11 +103,23 @@ def check_ledger(look: LedgerLook, holder: str) -> Finding:
             _STATE,
             f"the ledger of commitments: {look.problem}",
             "a damaged one is set aside and rebuilt from what runs; one that cannot be read refuses every start",
-            "gpumod status, which settles it; then gpumod doctor again",
+            "gpumod mode switch blank --dry-run, which settles it and changes nothing else; then gpumod doctor again",
         )
     if holder:
         return fine(_STATE, f"the ledger of commitments holds {look.entries} and is held by {holder} right now")
     return fine(_STATE, f"the ledger of commitments holds {look.entries}")
+
+
+def check_set_aside(look: LedgerLook) -> Iterator[Finding]:
+    """Ledgers that could not be read: what was done about them, and when."""
+    for one in look.set_aside:
+        at = datetime.fromtimestamp(one.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        yield warning(
+            _STATE,
+            f"{one.path} was set aside at {at}: it was a ledger of commitments that could not be read",
+            "the ledger was rebuilt from what ran, each at its full need; promises that nobody had taken up were lost",
+            f"nothing more for VRAM; once you know what damaged it: rm -r {one.path}",
+        )
 
 
 def check_switch(stored: StoredState) -> Finding:

@@ -2,68 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import uuid
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from gpumod_tui.core.admission import Granted, Refused, admit
 from gpumod_tui.core.box import service_id
+from gpumod_tui.core.claims import Claims
 from gpumod_tui.core.commitments import (
-    NAMELESS,
     UNIT_ITSELF,
     Asker,
     Commitment,
-    Found,
     LedgerState,
-    LiveUnit,
     Refusal,
     is_stranger,
     open_bytes,
-    settle,
     without_orphans,
 )
 from gpumod_tui.core.errors import GpumodError, StateUnavailable, SystemdUnavailable
 from gpumod_tui.core.host import Host
 from gpumod_tui.core.inquiry import Outcome, ask_routers, running_routers
-from gpumod_tui.core.look import Look, look_at, reading_after, without_models
-from gpumod_tui.core.models import GpuReading
-from gpumod_tui.core.need import UnknownNeed
-from gpumod_tui.core.pins import VISIBLE, misplaced, outgrown
+from gpumod_tui.core.ledger import LOCK_S, Ledger
+from gpumod_tui.core.look import Look, without_models
+from gpumod_tui.core.promises import Wanted, fits_after, still_to_promise
 from gpumod_tui.core.sleep import has_given_back
+from gpumod_tui.core.stocktaking import Stocktaking, figures
 
 if TYPE_CHECKING:
     from gpumod_tui.core.ports import Closeable
 
-LOCK_S: Final = 8.0
-"""How long to wait for the ledger: the longest holder does one look at the box, well under a second."""
 RETRY_S: Final = 0.1
-
-
-class HeldLedger(Protocol):
-    """The ledger while its lock is held."""
-
-    @property
-    def state(self) -> LedgerState:
-        """As it was read, or written last."""
-
-    def write(self, state: LedgerState) -> None:
-        """Put it on disk whole. Raises: StateUnavailable."""
-
-
-class Ledger(Protocol):
-    """Shared by all processes of the user."""
-
-    def locked(self, timeout_s: float) -> AbstractContextManager[HeldLedger]:
-        """Hold it. Raises: StateUnavailable."""
-
-    def try_turn(self, unit: str) -> Closeable | None:
-        """As `Door.try_turn`. Raises: StateUnavailable."""
 
 
 class Door:
@@ -74,15 +45,12 @@ class Door:
         self._host = host
         self._ledger = ledger
         self._asker = asker
-        self._news: deque[str] = deque()
+        self._claims = Claims(host)
+        self._stock = Stocktaking(host, self._claims)
 
     def take_news(self) -> tuple[str, ...]:
         """Sentences on ledgers that were rebuilt here, for whoever this process tells of them; each once."""
-        found = []
-        with contextlib.suppress(IndexError):
-            while True:
-                found.append(self._news.popleft())
-        return tuple(found)
+        return self._stock.take_news()
 
     def admit(
         self, unit: str, model: str = UNIT_ITSELF, *, invocation: str = "", switch: str = ""
@@ -134,7 +102,7 @@ class Door:
         Raises: StateUnavailable, SystemdUnavailable.
         """
         with self._ledger.locked(LOCK_S) as ledger:
-            look, state = self._settled(ledger)
+            look, state = self._stock.settled(ledger)
         look, state = without_models(look, state, unit, without)
         verdict, _ = self._decide(look, state, unit, model, "", "", model)
         return isinstance(verdict, Granted)
@@ -142,7 +110,7 @@ class Door:
     def promise(
         self,
         switch: str,
-        wanted: Sequence[tuple[str, str, Mapping[int, int]]],
+        wanted: Sequence[Wanted],
         ending: Collection[str],
         left: Mapping[int, int] = MappingProxyType({}),
     ) -> Refused | None:
@@ -167,66 +135,30 @@ class Door:
     def _promise(
         self,
         switch: str,
-        wanted: Sequence[tuple[str, str, Mapping[int, int]]],
+        wanted: Sequence[Wanted],
         ending: Collection[str],
         left: Mapping[int, int],
     ) -> tuple[Refused | None, LedgerState, Look]:
         now = self._host.clock.time()
         with self._ledger.locked(LOCK_S) as ledger:
-            look, state = self._settled(ledger)
+            look, state = self._stock.settled(ledger)
             staying = [entry for entry in state.commitments if entry.unit not in ending]
-            # A model that a kept router is to load may be on its way already: it is the same allocation.
-            there = {
-                (entry.unit, entry.model)
-                for entry in staying
-                if (entry.process or (entry.model and entry.asker)) and not is_stranger(entry, look.live)
-            }
-            fresh = tuple(
-                Commitment(uuid.uuid4().hex, unit, model, _besides(needs, unit, model, staying, look), self._asker, now)
-                for unit, model, needs in wanted
-                if (unit, model) not in there
-            )
-            fresh = tuple(replace(entry, switch=switch) for entry in fresh)
+            fresh = [
+                Commitment(uuid.uuid4().hex, unit, model, needs, self._asker, now, switch)
+                for unit, model, needs in still_to_promise(wanted, staying, look)
+            ]
             besides = [*staying, *(entry for entry in look.unknown if entry.unit not in ending)]
             verdict: Refused | None
             if fresh and self._is_doubtful(look, state, ending):
                 verdict = _doubt("the switch")
             else:
-                verdict = self._fits_after(look, fresh, besides, ending, left)
+                margin_bytes = self._host.settings.vram_margin_bytes
+                verdict = fits_after(look, fresh, besides, ending, left, margin_bytes=margin_bytes)
             if verdict is None:
                 leaving = [entry for entry in state.commitments if entry.unit in ending]
                 state = replace(state, commitments=(*staying, *leaving, *fresh))
             ledger.write(state)
             return verdict, state, look
-
-    def _fits_after(
-        self,
-        look: Look,
-        fresh: Sequence[Commitment],
-        staying: Sequence[Commitment],
-        ending: Collection[str],
-        left: Mapping[int, int],
-    ) -> Refused | None:
-        needs: dict[int, int] = {}
-        for entry in fresh:
-            for gpu, amount in entry.needs.items():
-                needs[gpu] = needs.get(gpu, 0) + amount
-        reading = reading_after(look, ending, left)
-        if reading is None and look.reading is not None:
-            return None
-        whole = Commitment("", "", UNIT_ITSELF, needs, None, 0.0)
-        holders = [holder for holder in look.holders if holder.unit not in ending]
-        verdict = admit(
-            whole,
-            "the switch",
-            staying,
-            look.live,
-            reading,
-            holders,
-            margin_bytes=self._host.settings.vram_margin_bytes,
-            gpu_error=look.gpu_error,
-        )
-        return verdict if isinstance(verdict, Refused) else None
 
     def end_switch(self, switch: str) -> None:
         """What the switch promised and nobody took is void; a load that a router was asked for is the router's to tell.
@@ -237,7 +169,7 @@ class Door:
                 return
             try:
                 # What has come to be is bound first, so that it stays.
-                _, state = self._settled(ledger)
+                _, state = self._stock.settled(ledger)
             except SystemdUnavailable:
                 state = ledger.state
             kept = tuple(
@@ -254,7 +186,7 @@ class Door:
         False: it is bound or adopted, or its router has ended. Raises: GpumodError.
         """
         with self._ledger.locked(LOCK_S) as ledger:
-            look, state = self._settled(ledger)
+            look, state = self._stock.settled(ledger)
             same = [
                 one
                 for one in state.commitments
@@ -265,7 +197,7 @@ class Door:
             if lost:
                 state = replace(state, commitments=(*state.commitments, commitment))
             ledger.write(state)
-        self._note_peaks(look)
+        self._stock.note_peaks(look)
         return lost or any(one.id == commitment.id and not one.is_bound for one in same)
 
     def withdraw(self, commitment: Commitment) -> None:
@@ -298,7 +230,7 @@ class Door:
         Raises: StateUnavailable, SystemdUnavailable.
         """
         with self._ledger.locked(LOCK_S) as ledger:
-            look, state = self._settled(ledger)
+            look, state = self._stock.settled(ledger)
             live = look.live.get(unit)
             mine = [entry for entry in state.commitments if _is_own(entry, unit)]
             if (
@@ -311,7 +243,7 @@ class Door:
             ):
                 ledger.write(state)
                 return False
-            held = _known(live.measured)
+            held = figures(live.measured)
             commitments = tuple(
                 replace(entry, needs=held, unknown="") if entry in mine else entry for entry in state.commitments
             )
@@ -343,9 +275,9 @@ class Door:
     def take_stock(self) -> tuple[LedgerState, Look, str]:
         """Settle the ledger with what runs; the third is why it had to be rebuilt, or empty. Raises: GpumodError."""
         with self._ledger.locked(LOCK_S) as ledger:
-            look, state = self._settled(ledger)
+            look, state = self._stock.settled(ledger)
             ledger.write(state)
-        self._note_peaks(look)
+        self._stock.note_peaks(look)
         return state, look, look.lost
 
     def last_refusal(self, unit: str, *, since: float) -> Refusal | None:
@@ -359,20 +291,6 @@ class Door:
         with self._ledger.locked(LOCK_S) as ledger:
             return ledger.state.refusals
 
-    def _note_peaks(self, look: Look) -> None:
-        """What runs is measured whenever stock is taken: its highest is what the next admission reckons with."""
-        book = self._host.needs
-        for unit in look.live.values():
-            service = self._host.registry.services.get(service_id(unit.unit))
-            if service is None:
-                continue
-            book.note(book.unit_key(service, look.reading), _known(unit.measured))
-            for model in unit.models:
-                if model.model == NAMELESS:
-                    continue
-                args = self._host.processes.arguments(model.process.pid)
-                book.note(book.model_key(service, model.model, look.reading, args=args), _known(model.measured))
-
     def _ask_after(self, state: LedgerState, look: Look) -> tuple[Outcome, tuple[str, ...]]:
         """Ask the routers for what only they can say; second, those that did not answer. Raises: GpumodError."""
         since_boot = self._host.clock.monotonic()
@@ -380,7 +298,7 @@ class Door:
         if not told.is_news:
             return (Outcome.SOON if told.waiting else Outcome.NOTHING), told.silent
         with self._ledger.locked(LOCK_S) as ledger:
-            _, settled = self._settled(ledger)
+            _, settled = self._stock.settled(ledger)
             after = without_orphans(settled, told.absent, since_boot)
             if told.is_certain and settled.doubted_at == state.doubted_at:
                 after = replace(after, doubted_at=None)
@@ -396,7 +314,7 @@ class Door:
         self, unit: str, model: str, invocation: str, switch: str, what: str
     ) -> tuple[Granted | Refused, LedgerState, Look]:
         with self._ledger.locked(LOCK_S) as ledger:
-            look, state = self._settled(ledger)
+            look, state = self._stock.settled(ledger)
             verdict, after = self._decide(look, state, unit, model, invocation, switch, what)
             ledger.write(after)
         return verdict, after, look
@@ -405,7 +323,7 @@ class Door:
         self, look: Look, state: LedgerState, unit: str, model: str, invocation: str, switch: str, what: str
     ) -> tuple[Granted | Refused, LedgerState]:
         now = self._host.clock.time()
-        needs = self._needs(unit, model, look.reading)
+        needs = self._claims.needs(unit, model, look.reading)
         mine: list[Commitment] = []
         others: list[Commitment] = []
         for entry in state.commitments:
@@ -418,7 +336,7 @@ class Door:
         runs = live is not None and live.admitted and live.invocation == invocation
         kept = [entry for entry in mine if entry.model != UNIT_ITSELF or not entry.is_bound or runs]
         refused = replace(state, commitments=(*others, *kept))
-        other = self._misplaced(unit, look) or self._outgrown(unit, model, look)
+        other = self._claims.fault(unit, model, look)
         if other is not None:
             refusal = Refused(what, other)
             return refusal, refused.with_refusal(Refusal(unit, model, str(refusal), now, invocation))
@@ -451,71 +369,6 @@ class Door:
         """Whether a router may have been asked for a load that a lost ledger held; with its router it ends."""
         return state.doubted_at is not None and not running_routers(self._host, look.live) <= {*ending}
 
-    def _settled(self, ledger: HeldLedger) -> tuple[Look, LedgerState]:
-        look = look_at(self._host)
-        clock = self._host.clock
-        unknown: list[Commitment] = []
-
-        def full_need(unit: str, model: str) -> Found | None:
-            needs = self._needs(unit, model, look.reading)
-            if not isinstance(needs, str):
-                return Found(needs)
-            if look.reading is None or any(sample.error for sample in look.reading.gpus):
-                # Written down as unknown, it would stay so when NVML can be read again.
-                unknown.append(Commitment("", unit, model, {}, None, clock.time(), unknown=needs))
-                return None
-            return Found(_held(look.live.get(unit), model), needs)
-
-        state = settle(ledger.state, look.live, self._is_alive, full_need, clock.time(), clock.monotonic())
-        lost = "" if ledger.state.known else _loss(ledger.state, look)
-        if not ledger.state.known:
-            ledger.write(state)
-        if lost:
-            self._news.append(lost)
-        return replace(look, unknown=tuple(unknown), lost=lost), state
-
-    def _needs(self, unit: str, model: str, reading: GpuReading | None) -> Mapping[int, int] | str:
-        """Bytes by GPU, or in words why they are unknown."""
-        service = self._host.registry.services.get(service_id(unit))
-        if service is None:
-            return f"the preset of {service_id(unit)} is broken or gone, so its need is unknown"
-        book = self._host.needs
-        if not model:
-            need = book.unit_need(service, reading)
-        else:
-            # Routers share a folder of models: one of them may be asked for what another's preset declares.
-            others = [one.vram_bytes for one in self._host.registry.services.values() if one.default_model == model]
-            elsewhere = max((vram for vram in others if vram is not None), default=None)
-            need = book.model_need(service, model, reading, elsewhere_bytes=elsewhere)
-        return f"{need.reason}; {need.hint}" if isinstance(need, UnknownNeed) else need.by_gpu
-
-    def _misplaced(self, unit: str, look: Look) -> str | None:
-        """Why the unit's server does not take the GPUs that its preset names; None: it does, as far as is known."""
-        service, live = self._host.registry.services.get(service_id(unit)), look.live.get(unit)
-        if service is None or live is None or live.pid is None or look.reading is None:
-            return None
-        visible = self._host.processes.variable(live.pid, VISIBLE)
-        return None if visible is None else misplaced(service, look.reading.gpus, visible)
-
-    def _outgrown(self, unit: str, model: str, look: Look) -> str | None:
-        """Why the unit's router loads a model with more context than its preset names; None: it does not."""
-        service, live = self._host.registry.services.get(service_id(unit)), look.live.get(unit)
-        if not model or service is None or not service.is_router or live is None or live.pid is None:
-            return None
-        return outgrown(service, self._host.processes.arguments(live.pid))
-
-    def _is_alive(self, asker: Asker) -> bool:
-        return self._host.processes.start_time(asker.pid) == asker.start
-
-
-def _loss(before: LedgerState, look: Look) -> str:
-    """What is to be said of a ledger that begins anew; empty: none was there, and nothing ran that it could have known,
-    as after a boot."""
-    if before.lost:
-        return f"{before.lost}; rebuilt from what runs"
-    up = ", ".join(sorted(service_id(unit.unit) for unit in look.live.values() if unit.admitted))
-    return f"the ledger of commitments was missing while {up} ran; rebuilt from what runs" if up else ""
-
 
 def _with_hint(reason: str, error: GpumodError) -> str:
     return f"{reason}; {error.hint}" if error.hint else reason
@@ -543,26 +396,3 @@ def _silence(what: str, silent: Sequence[str]) -> Refused:
     who = ", ".join(silent)
     reason = f"the ledger was lost, and {who} does not answer: what it may be loading is unknown"
     return Refused(what, f"{reason}; gpumod service stop {silent[0]}")
-
-
-def _besides(
-    needs: Mapping[int, int], unit: str, model: str, staying: Sequence[Commitment], look: Look
-) -> Mapping[int, int]:
-    """What is still to be promised to a unit that runs (and is woken) beside what it was promised when it started."""
-    mine = [one for one in staying if (one.unit, one.model) == (unit, model) and one.invocation]
-    if model != UNIT_ITSELF or not mine:
-        return needs
-    return {gpu: max(0, amount - open_bytes(mine, look.live, gpu)) for gpu, amount in needs.items()}
-
-
-def _held(unit: LiveUnit | None, model: str) -> Mapping[int, int]:
-    if unit is None:
-        return {}
-    measured = unit.measured
-    if model != UNIT_ITSELF:
-        measured = next((one.measured for one in unit.models if one.model == model), {})
-    return _known(measured)
-
-
-def _known(measured: Mapping[int, int | None]) -> dict[int, int]:
-    return {gpu: amount for gpu, amount in measured.items() if amount is not None}

@@ -17,6 +17,7 @@ from gpumod_tui.core.commitments import UNIT_ITSELF, Asker
 from gpumod_tui.core.door import Door
 from gpumod_tui.core.errors import GpuUnavailable, ServerError
 from gpumod_tui.core.host import Host, Settings
+from gpumod_tui.core.memory_settings import VARIABLE
 from gpumod_tui.core.models import (
     ActiveState,
     DriverKind,
@@ -30,6 +31,7 @@ from gpumod_tui.core.models import (
     UnitState,
 )
 from gpumod_tui.core.need import Need, UnknownNeed
+from gpumod_tui.core.pins import VISIBLE
 from gpumod_tui.core.registry import ServiceRegistry
 
 TOTAL: Final = 24
@@ -133,6 +135,8 @@ class Box:
         """GPUs that NVML cannot read."""
         self.visible: dict[str, str] = {}
         """What the installed unit sets CUDA_VISIBLE_DEVICES to; no entry: nothing."""
+        self.installed_for: dict[str, str] = {}
+        """The memory settings that the installed unit tells; no entry: it tells none."""
         self.fuse: int | None = None
         """Calls until the caller is killed."""
         self.meddle: dict[int, Callable[[], object]] = {}
@@ -452,7 +456,7 @@ class Box:
         asks = next((unit for unit in self.units_by_name.values() if unit.asking == pid), None)
         process = self.processes.get(pid)
         unit = asks.name if asks else process.unit if process else None
-        return self.visible.get(unit or "") if name == "CUDA_VISIBLE_DEVICES" else None
+        return {VISIBLE: self.visible, VARIABLE: self.installed_for}.get(name, {}).get(unit or "")
 
     def start_time(self, pid: int) -> int | None:
         self.call()

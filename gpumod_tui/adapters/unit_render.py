@@ -13,6 +13,7 @@ import jinja2
 from gpumod_tui.core.errors import GpuUnavailable, PresetInvalid
 from gpumod_tui.core.guarding import GUARD_SOCKET, GUARD_UNITS
 from gpumod_tui.core.login_mode import LOGIN_UNIT
+from gpumod_tui.core.memory_settings import VARIABLE, memory_settings
 from gpumod_tui.core.models import DriverKind, GpuReading, Service
 from gpumod_tui.core.unit_text import quote_assignment, quote_line, quote_word, stamped
 from gpumod_tui.resources import packaged
@@ -172,6 +173,8 @@ def render_unit(service: Service, reading: GpuReading | None, environ: Mapping[s
             guard_socket=GUARD_SOCKET,
             gpumod=gpumod_command(),
             condition_s=CONDITION_S,
+            memory_settings=memory_settings(service),
+            settings_variable=VARIABLE,
         )
     except (jinja2.TemplateError, ValueError) as error:
         raise _invalid(service, "", str(error), "values that a unit file can hold") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpumod_tui.core.box import service_id
 from gpumod_tui.core.need import UnknownNeed
-from gpumod_tui.core.pins import VISIBLE, misplaced, outgrown
+from gpumod_tui.core.pins import of_process
 
 if TYPE_CHECKING:
     from gpumod_tui.core.host import Host
@@ -38,19 +38,11 @@ class Claims:
 
     def fault(self, unit: str, model: str, look: Look) -> str | None:
         """Why its need is not the one to reckon with: what runs is not what its preset describes; None: it is."""
-        return self._misplaced(unit, look) or self._outgrown(unit, model, look)
-
-    def _misplaced(self, unit: str, look: Look) -> str | None:
-        """Why the unit's server does not take the GPUs that its preset names; None: it does, as far as is known."""
         service, live = self._host.registry.services.get(service_id(unit)), look.live.get(unit)
-        if service is None or live is None or live.pid is None or look.reading is None:
+        if service is None or live is None or live.pid is None:
             return None
-        visible = self._host.processes.variable(live.pid, VISIBLE)
-        return None if visible is None else misplaced(service, look.reading.gpus, visible)
-
-    def _outgrown(self, unit: str, model: str, look: Look) -> str | None:
-        """Why the unit's router loads a model with more context than its preset names; None: it does not."""
-        service, live = self._host.registry.services.get(service_id(unit)), look.live.get(unit)
-        if not model or service is None or not service.is_router or live is None or live.pid is None:
-            return None
-        return outgrown(service, self._host.processes.arguments(live.pid))
+        pid, processes = live.pid, self._host.processes
+        gpus = look.reading.gpus if look.reading else ()
+        arguments = processes.arguments(pid) if model and service.is_router else None
+        stale = of_process(service, gpus, lambda name: processes.variable(pid, name), arguments)
+        return None if stale is None else str(stale)

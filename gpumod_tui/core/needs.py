@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpumod_tui.core.errors import ModelFileInvalid
 from gpumod_tui.core.load_settings import LoadSettings, settings_of
+from gpumod_tui.core.memory_settings import memory_settings
 from gpumod_tui.core.models import DriverKind, GpuReading, Service
 from gpumod_tui.core.need import (
     FILE_FACTOR,
@@ -18,7 +19,7 @@ from gpumod_tui.core.need import (
     vllm_basis,
     vllm_shares,
 )
-from gpumod_tui.core.peaks import PeakKey, digest, digest_of_unit, gpu_names, subject_of_model, subject_of_unit
+from gpumod_tui.core.peaks import PeakKey, digest, gpu_names, subject_of_model, subject_of_unit
 from gpumod_tui.core.quantities import format_mib, mib
 
 if TYPE_CHECKING:
@@ -91,9 +92,12 @@ class NeedBook:
         key = self._model_key(service, file, reading, args) if file is not None else None
         return self._with_peak(base, key, _declarer(service) if own is not None else None)
 
-    def unit_key(self, service: Service, reading: GpuReading | None) -> PeakKey:
-        """Under which a measurement of the unit's own processes is noted."""
-        return self._key(subject_of_unit(service), digest_of_unit(service), service, reading)
+    def unit_key(self, service: Service, reading: GpuReading | None, settings: str | None = None) -> PeakKey:
+        """Under which a measurement of the unit's own processes is noted.
+
+        `settings`: the `memory_settings` that they were started with; None: taken to be those of the preset.
+        """
+        return self._key(subject_of_unit(service), settings or memory_settings(service), service, reading)
 
     def model_key(
         self, service: Service, model_id: str, reading: GpuReading | None, *, args: Sequence[str] = ()

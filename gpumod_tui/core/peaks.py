@@ -41,28 +41,7 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(repr, parts)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def digest_of_unit(service: Service) -> str:
-    """Of what becomes its command line and environment."""
-    return digest(
-        service.driver.value,
-        service.model_id,
-        str(service.model_path),
-        service.context_size,
-        _plain(service.unit_vars),
-        _plain(service.env),
-    )
-
-
 def gpu_names(reading: GpuReading | None, indices: Sequence[int]) -> str:
     """`0 NVIDIA X, 1 NVIDIA X`."""
     names = {sample.index: sample.name or "?" for sample in reading.gpus} if reading else {}
     return ", ".join(f"{index} {names.get(index, '?')}" for index in indices)
-
-
-def _plain(value: object) -> object:
-    """Mappings as sorted pairs, so that the order in a file is not an argument."""
-    if hasattr(value, "items"):
-        return sorted((str(key), _plain(item)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

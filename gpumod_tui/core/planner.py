@@ -82,6 +82,7 @@ def _plan(
     gpus = survey.reading.gpus if survey.reading else ()
     allocations, blockers = _allocations(survey, chosen, target)
     blockers += _missing(survey, chosen)
+    blockers += _stale(survey, chosen, target)
     blockers += _sleepless(survey, chosen, target)
     blockers += _ports(registry, survey, chosen)
     blockers += _full(survey, chosen, target)
@@ -281,6 +282,13 @@ def _missing(survey: Survey, chosen: _Sorted) -> list[Blocker]:
             )
         blockers += [Blocker(f"{name}: {sentence}", "") for sentence in unit.missing]
     return blockers
+
+
+def _stale(survey: Survey, chosen: _Sorted, target: Target) -> list[Blocker]:
+    """What would take other memory than its preset says: units to be started, servers to be woken or to load."""
+    found = [(name, survey.units[name].stale_unit) for name in chosen.start]
+    found += [(name, survey.units[name].stale_process) for name in (*chosen.wake, *_loading(survey, chosen, target))]
+    return [Blocker(f"{name}: {stale.reason}", stale.hint) for name, stale in found if stale is not None]
 
 
 def _ports(registry: ServiceRegistry, survey: Survey, chosen: _Sorted) -> list[Blocker]:

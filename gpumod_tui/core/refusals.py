@@ -53,6 +53,7 @@ _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _OWNED_ENV: Final[Mapping[str, str]] = {
     "CUDA_VISIBLE_DEVICES": "gpus",
     "CUDA_DEVICE_ORDER": "nothing: it is always PCI_BUS_ID",
+    "GPUMOD_MEMORY_SETTINGS": "nothing: it tells what the unit was installed for",
     "VLLM_SERVER_DEV_MODE": "unit_vars.enable_sleep_mode",
 }
 _OPTION_ENV: Final = ("LLAMA_ARG_", "UVICORN_")

@@ -20,6 +20,7 @@ from gpumod_tui.core.commitments import (
     settle,
 )
 from gpumod_tui.core.look import Look, look_at
+from gpumod_tui.core.memory_settings import VARIABLE
 
 if TYPE_CHECKING:
     from gpumod_tui.core.claims import Claims
@@ -75,7 +76,8 @@ class Stocktaking:
             service = self._host.registry.services.get(service_id(unit.unit))
             if service is None:
                 continue
-            book.note(book.unit_key(service, look.reading), figures(unit.measured))
+            settings = None if unit.pid is None else self._host.processes.variable(unit.pid, VARIABLE)
+            book.note(book.unit_key(service, look.reading, settings), figures(unit.measured))
             for model in unit.models:
                 if model.model == NAMELESS:
                     continue

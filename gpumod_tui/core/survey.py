@@ -22,6 +22,7 @@ from gpumod_tui.core.models import (
     Service,
     UnitState,
 )
+from gpumod_tui.core.pins import Stale, of_process, of_unit
 
 if TYPE_CHECKING:
     from gpumod_tui.core.host import Host
@@ -58,6 +59,10 @@ class Sighting:
     """What of its installed unit undoes gpumod's safety, in sentences; asked of targets and of what may sleep."""
     asleep: bool = False
     """It answers, and sleeps until it is woken; a router never does."""
+    stale_unit: Stale | None = None
+    """Why its unit file is not what its preset says, as far as memory goes; None: it is, or it is no target."""
+    stale_process: Stale | None = None
+    """The same of what runs of it: of a router, of the models that it would load."""
 
     @property
     def is_down(self) -> bool:
@@ -189,7 +194,17 @@ def _sight(
         own_need=host.needs.unit_need(service, reading),
         model_need=host.needs.model_need(service, service.default_model or "", reading) if loads else None,
         unsafe=host.unit_files.unsafe(service),
+        stale_unit=of_unit(service, reading.gpus if reading else (), host.unit_files.text(unit)),
+        stale_process=_stale_process(host, service, state.main_pid, reading) if running else None,
     )
+
+
+def _stale_process(host: Host, service: Service, pid: int | None, reading: GpuReading | None) -> Stale | None:
+    if pid is None:
+        return None
+    arguments = host.processes.arguments(pid) if service.is_router else None
+    gpus = reading.gpus if reading else ()
+    return of_process(service, gpus, lambda name: host.processes.variable(pid, name), arguments)
 
 
 def stranger_on_port(service: Service, listeners: tuple[Listener, ...]) -> str | None:

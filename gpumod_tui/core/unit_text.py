@@ -68,6 +68,14 @@ def _digest(body: str) -> str:
     return f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
 
 
+_ASSIGNMENT: Final = re.compile(r'^Environment="(?P<name>\w+)=(?P<value>[^"\\]*)"$', re.MULTILINE)
+
+
+def environment_of(text: str) -> dict[str, str]:
+    """The plain variables that a unit of gpumod's sets; those with escapes are left out."""
+    return {found["name"]: found["value"].replace("%%", "%") for found in _ASSIGNMENT.finditer(text)}
+
+
 SAFE_SETTINGS: Final[Mapping[str, frozenset[str]]] = {
     name: frozenset(values)
     for name, values in {
@@ -89,7 +97,7 @@ _UNSAFE: Final = re.compile(
     r"|UnsetEnvironment|ControlGroup|User|Group|Listen\w+|BindToDevice|Accept|TriggerLimit\w+"
 )
 _UNSAFE_VARIABLE: Final = re.compile(
-    r"\b(CUDA_\w+|NVIDIA_VISIBLE_DEVICES|GGML_CUDA_\w+|LLAMA_ARG_\w+|UVICORN_\w+|VLLM_\w+)="
+    r"\b(CUDA_\w+|NVIDIA_VISIBLE_DEVICES|GGML_CUDA_\w+|LLAMA_ARG_\w+|UVICORN_\w+|VLLM_\w+|GPUMOD_\w+)="
 )
 
 

@@ -26,10 +26,12 @@ def never_too_much() -> Iterator[None]:
         gpu().assert_never_overcommitted()
 
 
-def preset(gpus: list[int], vram_mb: int = 20480, context_size: int = 4096) -> None:
+def preset(gpus: list[int], vram_mb: int | None = 20480, context_size: int = 4096, n_gpu_layers: int = -1) -> None:
     PRESETS.mkdir(parents=True, exist_ok=True)
-    lines = [f"id: {CODE}", "driver: llamacpp", "port: 7070", f"vram_mb: {vram_mb}", f"default_model: {GLM}"]
-    lines += [f"context_size: {context_size}", f"gpus: {json.dumps(gpus)}"]
+    lines = [f"id: {CODE}", "driver: llamacpp", "port: 7070", f"default_model: {GLM}"]
+    lines += [f"vram_mb: {vram_mb}"] if vram_mb is not None else []
+    lines += [f"context_size: {context_size}", f"gpus: {json.dumps(gpus)}", "unit_vars:"]
+    lines += [f"  n_gpu_layers: {n_gpu_layers}"]
     (PRESETS / f"{CODE}.yaml").write_text("\n".join(lines) + "\n")
 
 
@@ -72,6 +74,52 @@ def test_a_load_is_not_admitted_where_its_router_has_more_context_than_the_prese
     run("gpumod", "template", "install", CODE, "--yes", check=True)
     run("gpumod", "service", "restart", CODE, check=True)
     wait_until(lambda: GLM in children(CODE), what="it is admitted by what its preset says now")
+
+
+def test_a_load_is_not_admitted_where_its_router_puts_more_layers_on_the_gpu_than_the_preset_says() -> None:
+    preset([0], vram_mb=None)
+    run("gpumod", "template", "install", "--yes", check=True)
+    systemctl("start", f"{CODE}.service")
+    wait_until(lambda: direct(CODE, "GET", "/health").status == 200)
+    preset([0], vram_mb=None, n_gpu_layers=1)
+    refused = ask("POST", "/models/load", {"model": GLM})
+    assert refused.status == 503, refused.body
+    assert "started with all layers on the GPU and its preset says 1" in refused.json["error"]["message"]
+    by_hand = run("gpumod", "service", "load", CODE, GLM)
+    assert by_hand.returncode == 3, by_hand.stdout + by_hand.stderr
+    assert not children(CODE)
+    run("gpumod", "template", "install", CODE, "--yes", check=True)
+    run("gpumod", "service", "restart", CODE, check=True)
+    wait_until(lambda: GLM in children(CODE), what="it is admitted by what its preset says now")
+
+
+@pytest.mark.bed(gpu={"rules": [{"match": "--port 9105", "mib": 20000}]})
+def test_a_unit_that_was_installed_for_more_than_its_preset_says_does_not_start() -> None:
+    model = next((Path.home() / "models").glob("*GLM*.gguf"))
+
+    def single(context_size: int, vram_mb: int, startup_timeout: int = 60) -> None:
+        PRESETS.mkdir(parents=True, exist_ok=True)
+        lines = ["id: single", "driver: llamacpp", "port: 9105", f"vram_mb: {vram_mb}", f"model_path: {model}"]
+        lines += [f"context_size: {context_size}", f"startup_timeout: {startup_timeout}"]
+        (PRESETS / "single.yaml").write_text("\n".join(lines) + "\n")
+
+    single(8192, 20480)
+    run("gpumod", "template", "install", "--yes", check=True)
+    stranger = fill(0, 8000)
+    single(512, 4096)
+    systemctl("start", "single.service", check=False)
+    assert unit_properties("single.service")["ActiveState"] == "inactive"
+    said = [line for line in journal("single.service") if "refused" in line]
+    assert "installed for other settings than its preset has now" in said[-1]
+    assert "gpumod template install single --yes" in said[-1]
+    switched = run("gpumod", "service", "start", "single")
+    assert switched.returncode == 3, switched.stdout + switched.stderr
+    assert "gpumod template install single --yes" in switched.stderr
+    stranger.kill()
+    wait_until(lambda: gpu().used_mib(0) < 1000)
+    single(8192, 20480, startup_timeout=90)
+    systemctl("start", "single.service")
+    wait_until(lambda: gpu().used_mib(0) > 19000, what="a timeout is no reason")
 
 
 @pytest.mark.bed(gpu={**TWO, "rules": [{"match": "--port 9105", "mib": 20000}]})

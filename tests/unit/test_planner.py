@@ -25,6 +25,7 @@ from gpumod_tui.core.models import (
     UnitState,
 )
 from gpumod_tui.core.need import Need, UnknownNeed
+from gpumod_tui.core.pins import Stale
 from gpumod_tui.core.planner import HOST_BYTES_PER_SERVICE, Target, plan_switch
 from gpumod_tui.core.quantities import GIB, MIB
 from gpumod_tui.core.registry import ServiceRegistry
@@ -180,6 +181,17 @@ class TestWhatHappensToWhom:
         assert (plan.keep, plan.starting) == (("stays",), ("comes",))
         assert plan.loads == (("stays", "glm", 9000 * MIB), ("comes", "tiny", 1000 * MIB))
         assert box.plan("stays", "comes", load_models=False).loads == ()
+
+    def test_what_would_take_other_memory_than_its_preset_says_is_not_started_woken_or_asked_to_load(self) -> None:
+        stale = Stale("it was installed for something else", "install it")
+        box = Box()
+        box.add("comes", 1000, stale_unit=stale)
+        box.add("sleeps", 1000, up=True, asleep=True, stale_process=stale)
+        box.add("loads", 1000, driver=DriverKind.LLAMACPP, default_model="m", up=True, stale_process=stale)
+        box.add("stays", 1000, up=True, stale_unit=stale, stale_process=stale)
+        plan = box.plan("comes", "sleeps", "loads", "stays")
+        assert reasons(plan) == [f"{name}: {stale.reason}" for name in ("comes", "sleeps", "loads")]
+        assert {blocker.hint for blocker in plan.blockers} == {"install it"}
 
     def test_a_bystander_is_neither_repaired_nor_stopped(self) -> None:
         box = Box()

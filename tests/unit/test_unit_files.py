@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from gpumod_tui.adapters.unit_files import FileState, InstalledUnits
 from gpumod_tui.adapters.unit_render import render_unit
 from gpumod_tui.core.errors import GpuUnavailable, PresetInvalid
 from gpumod_tui.core.models import DriverKind, GpuReading, GpuSample, OnLeave, Service, UnitState
+from gpumod_tui.core.pins import of_unit, outgrown
 from gpumod_tui.core.unit_text import (
     Stamp,
     quote_assignment,
@@ -101,6 +103,43 @@ def test_what_the_guard_stands_before_listens_on_its_unix_socket_only(
     assert cleared == f"ExecStartPre=/bin/rm -f %t/gpumod/{service.id}.sock"
     assert "Wants=gpumod-guard.socket\nAfter=gpumod-guard.socket\n" in text
     assert "gpumod-guard" not in render_unit(VLLM, READING, environ)
+
+
+@pytest.mark.parametrize("service", [ROUTER, SINGLE, VLLM, FASTAPI, COMMAND], ids=lambda service: service.id)
+def test_a_unit_tells_what_it_was_installed_for(service: Service, environ: dict[str, str]) -> None:
+    text = render_unit(service, READING, environ)
+    assert of_unit(service, READING.gpus, text) is None
+    changed = replace(service, env={**service.env, "MODEL": "other"})
+    stale = of_unit(changed, READING.gpus, text)
+    assert stale is not None
+    assert stale.hint == f"gpumod template install {service.id} --yes"
+    edited = text.replace("Restart=on-failure", "Restart=no")
+    assert of_unit(service, READING.gpus, edited) is None, "what is edited stays the editor's, while its preset stays"
+    stale = of_unit(changed, READING.gpus, edited)
+    assert stale is not None
+    assert stale.hint == f"gpumod template install {service.id} --force --yes"
+    placed = of_unit(replace(service, gpus=(1,)), READING.gpus, text)
+    assert placed is not None
+    assert "set to GPU 0 and its preset says GPU 1" in placed.reason
+
+
+@pytest.mark.parametrize(
+    "unit_vars",
+    [
+        {},
+        {"n_gpu_layers": 10, "n_cpu_moe": 4, "flash_attn": True, "jinja": True},
+        {
+            "flash_attn": False,
+            "extra_args": ["-np", "2", "-ctk", "q8_0", "-md", "/m/d.gguf", "-ub", "64", "-ot", "a=b"],
+        },
+    ],
+)
+@pytest.mark.parametrize("gpus", [(0,), (0, 1)])
+def test_a_router_runs_with_what_its_preset_says_once_it_is_installed(
+    unit_vars: dict[str, Any], gpus: tuple[int, ...], environ: dict[str, str]
+) -> None:
+    router = replace(ROUTER, unit_vars=unit_vars, gpus=gpus)
+    assert outgrown(router, words(router, environ)) is None
 
 
 def test_a_start_may_wait_as_long_as_its_condition(environ: dict[str, str]) -> None:

@@ -34,6 +34,7 @@ llama-server without a model counts the devices and reads their properties, neit
 b8738, b9159) make one of 110 to 560 MiB on each GPU: it is seen in the unit's peak and counts from then on, and a
 model's load is admitted on what is free beside it.
 """
+_NONE: Final = Need({}, "declared: no GPU memory")
 
 
 class NeedBook:
@@ -47,14 +48,14 @@ class NeedBook:
     def unit_need(self, service: Service, reading: GpuReading | None) -> Need | UnknownNeed:
         """What the unit's own processes take; of a router the router's process alone.
 
-        `reading` None: NVML cannot be read, and only a service without VRAM has a known need.
+        `reading` None: NVML cannot be read, and only a service that declares no VRAM has a known need.
         """
+        key = self.unit_key(service, reading)
         if service.vram_bytes == 0:
-            return Need({}, "declared: no GPU memory")
+            return self._with_peak(_NONE, key, _declarer(service))
         indices = _indices(service, reading)
         if isinstance(indices, UnknownNeed):
             return indices
-        key = self.unit_key(service, reading)
         if service.is_router:
             return self._with_peak(Need(dict.fromkeys(indices, ROUTER_BYTES), "a router's own process"), key, None)
         base = self._unit_base(service, reading, indices)
@@ -76,12 +77,13 @@ class NeedBook:
         """
         own = service.vram_bytes if model_id == service.default_model else None
         declared = max((bytes_ for bytes_ in (own, elsewhere_bytes) if bytes_ is not None), default=None)
+        file = self._files.find(service, model_id, args)
+        key = self._model_key(service, file, reading, args) if file is not None else None
         if service.vram_bytes == 0:
-            return Need({}, "declared: no GPU memory")
+            return self._with_peak(_NONE, key, _declarer(service))
         indices = _indices(service, reading)
         if isinstance(indices, UnknownNeed):
             return indices
-        file = self._files.find(service, model_id, args)
         base: Need | UnknownNeed
         if declared is not None:
             base = Need(_spread(declared, indices), "declared")
@@ -89,7 +91,6 @@ class NeedBook:
             base = self._estimate(file, settings_of(service, args), indices)
         else:
             base = undeclared(service, f"model {model_id} of {service.id}", "its file is not found")
-        key = self._model_key(service, file, reading, args) if file is not None else None
         return self._with_peak(base, key, _declarer(service) if own is not None else None)
 
     def unit_key(self, service: Service, reading: GpuReading | None, settings: str | None = None) -> PeakKey:

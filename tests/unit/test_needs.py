@@ -193,6 +193,20 @@ def test_a_lower_measurement_is_told_and_changes_nothing(book: NeedBook, router:
     assert book.overdeclared((router,), READING) == ()
 
 
+def test_what_declares_no_gpu_memory_and_was_measured_to_take_some_counts_with_it(
+    book: NeedBook, router: Service
+) -> None:
+    app = Service("app", "App", DriverKind.COMMAND, vram_bytes=0, unit_vars={"command": ["a"]})
+    none = replace(router, vram_bytes=0)
+    assert known(book.unit_need(app, READING)).total_bytes == 0
+    book.note(book.unit_key(app, READING), {1: 3 * GIB})
+    book.note(book.model_key(none, "m", READING), {0: GIB})
+    assert dict(known(book.unit_need(app, READING)).by_gpu) == {1: 3 * GIB}
+    assert dict(known(book.model_need(none, "m", READING)).by_gpu) == {0: GIB}
+    (about,) = book.underdeclared((app,), READING)
+    assert about == "app declares 0 MiB, and 3072 MiB were measured: set vram_mb to 3072 or more"
+
+
 def test_a_measurement_beyond_an_estimate_warns_nobody(book: NeedBook, router: Service) -> None:
     book.note(book.model_key(router, "m", READING), {0: 9 * GIB, 1: GIB})
     need = known(book.model_need(router, "m", READING))

@@ -1,12 +1,11 @@
 """Which sockets processes hold open to whoever reaches their address: /proc/PID/fd against /proc/net."""
 
 import os
-import socket
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from gpumod_tui.adapters._addresses import address_of
 from gpumod_tui.core.facts import OpenSocket, OpenSockets
 
 _LISTEN: Final = "0A"
@@ -65,11 +64,4 @@ def _table(proc: Path) -> Iterator[tuple[str, tuple[str, str, int]]]:
             words = line.split()
             if len(words) > 9 and words[3] == wanted:
                 address, _, port = words[1].rpartition(":")
-                yield words[9], (protocol, _address(address), int(port, 16))
-
-
-def _address(digits: str) -> str:
-    """Hexadecimal, each 32-bit word in the machine's own byte order."""
-    words = [digits[at : at + 8] for at in range(0, len(digits), 8)]
-    raw = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
-    return socket.inet_ntop(socket.AF_INET6 if len(raw) == 16 else socket.AF_INET, raw)
+                yield words[9], (protocol, address_of(address), int(port, 16))

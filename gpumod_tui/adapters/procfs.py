@@ -7,9 +7,10 @@ import pwd
 import re
 import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from gpumod_tui.adapters._addresses import address_of
 from gpumod_tui.adapters._meminfo import host_memory
 from gpumod_tui.core.errors import NotPermitted, SystemdUnavailable
 from gpumod_tui.core.models import Listener, ProcessInfo
@@ -177,20 +178,23 @@ class ProcFs:
 
     def listeners(self, port: int) -> tuple[Listener, ...]:
         """Who listens on the TCP port, on any address."""
-        inodes = {inode: uid for name in ("tcp", "tcp6") for inode, uid in self._listening(name, port)}
-        if not inodes:
+        sockets = {inode: (uid, where) for name in ("tcp", "tcp6") for inode, uid, where in self._listening(name, port)}
+        if not sockets:
             return ()
-        pids = self._holders_of(set(inodes))
-        if not pids:
-            ours = set(inodes.values()) == {str(os.getuid())}
-            return (Listener(port=port, pid=None, unit=None, is_ours=ours),)
+        holders = self._holders_of(set(sockets))
+        if not holders:
+            ours = {uid for uid, _ in sockets.values()} == {str(os.getuid())}
+            return (
+                Listener(port, None, None, is_ours=ours, addresses=_sorted(where for _, where in sockets.values())),
+            )
         found = []
-        for pid in sorted(pids):
+        for pid, inodes in sorted(holders.items()):
             info = self.describe(pid)
+            addresses = _sorted(sockets[inode][1] for inode in inodes)
             found.append(
-                Listener(port, pid, info.unit, info.command, elsewhere=info.elsewhere)
+                Listener(port, pid, info.unit, info.command, elsewhere=info.elsewhere, addresses=addresses)
                 if info
-                else Listener(port, pid, None)
+                else Listener(port, pid, None, addresses=addresses)
             )
         return tuple(found)
 
@@ -198,8 +202,8 @@ class ProcFs:
         """MemAvailable; None: unknown."""
         return host_memory(self._proc / "meminfo").get("MemAvailable")
 
-    def _listening(self, name: str, port: int) -> Iterator[tuple[str, str]]:
-        """Inode and owner's uid of each socket."""
+    def _listening(self, name: str, port: int) -> Iterator[tuple[str, str, str]]:
+        """Inode, owner's uid and address of each socket."""
         try:
             lines = (self._proc / "net" / name).read_text(encoding="ascii", errors="replace").splitlines()[1:]
         except OSError:
@@ -208,16 +212,16 @@ class ProcFs:
         for line in lines:
             words = line.split()
             if len(words) > 9 and words[3] == _LISTEN and words[1].endswith(ending):
-                yield words[9], words[7]
+                yield words[9], words[7], address_of(words[1].rpartition(":")[0])
 
-    def _holders_of(self, inodes: set[str]) -> set[int]:
-        """Pids that hold one of the sockets; without those of other users, whose descriptors cannot be read."""
-        wanted = {f"socket:[{inode}]" for inode in inodes}
-        pids = set()
+    def _holders_of(self, inodes: set[str]) -> dict[int, set[str]]:
+        """Which of the sockets each pid holds; without those of other users, whose descriptors cannot be read."""
+        wanted = {f"socket:[{inode}]": inode for inode in inodes}
+        held = {}
         for folder in self._proc.iterdir():
-            if folder.name.isdigit() and _holds_any(folder / "fd", wanted):
-                pids.add(int(folder.name))
-        return pids
+            if folder.name.isdigit() and (found := _held(folder / "fd", wanted)):
+                held[int(folder.name)] = found
+        return held
 
     def _unified_mount(self) -> tuple[str, Path] | None:
         """The cgroup that the v2 mount shows as its root, and the mount point; None: no v2 hierarchy.
@@ -305,16 +309,24 @@ def _pids_below(folder: Path) -> set[int]:
     return pids.union(*(_pids_below(Path(path)) for path in below))
 
 
-def _holds_any(folder: Path, wanted: set[str]) -> bool:
+def _held(folder: Path, wanted: Mapping[str, str]) -> set[str]:
+    """Inodes of the wanted sockets that are among its descriptors."""
+    found: set[str] = set()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                link = _link(entry.path)
-                if link in wanted:
-                    return True
+                inode = wanted.get(_link(entry.path))
+                if inode is not None:
+                    found.add(inode)
+                    if len(found) == len(wanted):
+                        break
     except OSError:
-        return False
-    return False
+        return found
+    return found
+
+
+def _sorted(addresses: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(addresses)))
 
 
 def _link(path: str) -> str:

@@ -100,6 +100,7 @@ _SWITCHES: Final[Mapping[str, tuple[str, Any]]] = MappingProxyType(
         "--no-kv-offload": ("kv_offload", False),
         "-cmoe": ("cpu_moe_layers", ALL_EXPERTS),
         "--cpu-moe": ("cpu_moe_layers", ALL_EXPERTS),
+        "--spec-default": ("spec_type", "default"),
         "--no-mmproj": ("projector", False),
         "--no-mmproj-auto": ("projector", False),
         "--no-mmproj-offload": ("projector", False),

@@ -332,6 +332,8 @@ class Listener(msgspec.Struct, frozen=True):
     """Of a process that cannot be looked into: whether this user opened the socket."""
     elsewhere: str = ""
     """As of `ProcessInfo`."""
+    addresses: tuple[str, ...] = ()
+    """That it listens on, sorted; `0.0.0.0` and `::` are all of the host. Empty: not known."""
 
     def __str__(self) -> str:
         """For people: `nginx pid 99 (no unit)`."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from gpumod_tui.core.addresses import exposed, is_anywhere
 from gpumod_tui.core.models import DriverKind
 from gpumod_tui.core.validation import Fault, shown
 
@@ -11,6 +12,23 @@ _BOUND: Final = "nothing: gpumod binds servers to 127.0.0.1 and the preset's por
 _SLEEP: Final = "nothing: a server that sleeps and wakes on its own takes VRAM nobody admitted"
 _READABLE: Final = "api_key_file: the command line is readable by everyone on the host"
 _READABLE_ENV: Final = "api_key_file, or a variable that names a file: a unit's environment is readable by everyone"
+
+_PLACED: Final = "gpus, and vram_mb as a list where each is to take another part"
+_FETCHED: Final = "unit_vars.model_path: a file that is there"
+_FETCHES: Final = (
+    "--embd-gemma-default",
+    "--fim-qwen-1.5b-default",
+    "--fim-qwen-3b-default",
+    "--fim-qwen-7b-default",
+    "--fim-qwen-7b-spec",
+    "--fim-qwen-14b-spec",
+    "--fim-qwen-30b-default",
+    "--gpt-oss-20b-default",
+    "--gpt-oss-120b-default",
+    "--vision-gemma-4b-default",
+    "--vision-gemma-12b-default",
+)
+"""Options of llama-server that name a model, and a draft model, of the internet."""
 
 _LLAMACPP: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--host", "--port", "--reuse-port"), _BOUND),
@@ -23,14 +41,22 @@ _LLAMACPP: Final[Mapping[str, str]] = {
     **dict.fromkeys(("-m", "--model"), "unit_vars.model_path"),
     **dict.fromkeys(
         ("-mu", "--model-url", "-dr", "--docker-repo", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"),
-        "unit_vars.model_path: a file that is there",
+        _FETCHED,
     ),
+    **dict.fromkeys(_FETCHES, _FETCHED),
+    **dict.fromkeys(
+        ("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
+        "--model-draft FILE: a draft model that is there, whose need is counted",
+    ),
+    **dict.fromkeys(("-mmu", "--mmproj-url"), "--mmproj FILE: a projector that is there, whose need is counted"),
     "--api-key-file": "api_key_file",
     **dict.fromkeys(
-        ("-ts", "--tensor-split", "-sm", "--split-mode", "-mg", "--main-gpu", "-dev", "--device"),
-        "gpus: its need is spread equally over them",
+        (
+            *("-ts", "--tensor-split", "-sm", "--split-mode", "-mg", "--main-gpu", "-dev", "--device"),
+            *("-devd", "--device-draft", "--spec-draft-device", "-mmdev", "--mmproj-device"),
+        ),
+        _PLACED,
     ),
-    **dict.fromkeys(("-devd", "--device-draft", "--spec-draft-device"), "gpus: its need is spread equally over them"),
     "--rpc": "nothing: memory of another machine cannot be admitted here",
 }
 _VLLM: Final[Mapping[str, str]] = {
@@ -38,7 +64,7 @@ _VLLM: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--api-key", "--hf-token", "--ssl-keyfile-password"), _READABLE),
     "--enable-sleep-mode": "unit_vars.enable_sleep_mode",
     "--gpu-memory-utilization": "unit_vars.gpu_mem_util",
-    "--kv-cache-memory-bytes": "unit_vars.gpu_mem_util",
+    **dict.fromkeys(("--kv-cache-memory-bytes", "--num-gpu-blocks-override"), "unit_vars.gpu_mem_util"),
     "--model": "model_id or unit_vars.model_path",
     **dict.fromkeys(("--tensor-parallel-size", "-tp"), "gpus: one process for each"),
 }
@@ -47,7 +73,7 @@ _UVICORN: Final[Mapping[str, str]] = {
     "--ssl-keyfile-password": _READABLE,
     "--workers": "unit_vars.workers",
 }
-_ANYWHERE: Final = re.compile(r"(?:^|[=@/\[])(?:0\.0\.0\.0|::)(?:\]|:\d+|$|/)")
+_LOOPBACK: Final = "an address on loopback, e.g. 127.0.0.1"
 _SECRET_NAME: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(?:_|$)")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _OWNED_ENV: Final[Mapping[str, str]] = {
@@ -62,11 +88,7 @@ _OPTION_ENV: Final = ("LLAMA_ARG_", "UVICORN_")
 def refused_arguments(driver: DriverKind, arguments: Sequence[str], key: str) -> list[Fault]:
     """A fault for each word that may not be there."""
     if driver is DriverKind.COMMAND:
-        return [
-            Fault(key, shown(word), "an address on loopback, e.g. 127.0.0.1")
-            for word in arguments
-            if _ANYWHERE.search(word)
-        ]
+        return [Fault(key, shown(words), _LOOPBACK) for words in exposed(arguments)]
     faults = []
     for word in arguments:
         expected = _refusal(driver, word)
@@ -108,6 +130,8 @@ def refused_environment(env: Mapping[str, str]) -> list[Fault]:
             faults.append(Fault(key, "a variable that gpumod sets", _OWNED_ENV[name]))
         elif name.startswith(_OPTION_ENV):
             faults.append(Fault(key, "a server's option", "unit_vars, or unit_vars.extra_args"))
+        elif is_anywhere(value):
+            faults.append(Fault(key, shown(value), _LOOPBACK))
         elif _SECRET_NAME.search(name.upper()) and not name.upper().endswith(("_FILE", "_PATH")):
             faults.append(Fault(key, "what looks like a secret", _READABLE_ENV))
         elif any((ord(character) < 32 and character not in "\t\n") or ord(character) == 127 for character in value):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpumod_tui.adapters._open_sockets import open_sockets
+from gpumod_tui.core.addresses import is_loopback
 from gpumod_tui.core.checks import reach
 from gpumod_tui.core.facts import (
     LoadedUnit,
@@ -39,7 +40,7 @@ from tests.unit._findings import errors, only
     ],
 )
 def test_loopback_is_what_only_this_host_reaches(address: str, expected: bool) -> None:
-    assert reach.is_loopback(address) is expected
+    assert is_loopback(address) is expected
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from gpumod_tui.core import manager as module
@@ -374,6 +375,21 @@ class TestFailures:
         box.host.at(1.0, lambda: box.host.take_port(8200))
         result = box.switch("rag")
         assert "port 8200 of vllm-embedding is held by nginx pid 999" in str(result.errors[0])
+
+    @pytest.mark.parametrize(("address", "told"), [("0.0.0.0", True), ("127.0.0.1", False)])
+    def test_a_service_that_listens_beyond_loopback_is_told(
+        self, box: Box, address: str, told: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = box.host.processes.listeners
+        monkeypatch.setattr(
+            box.host.processes,
+            "listeners",
+            lambda port: tuple(msgspec.structs.replace(one, addresses=(address,)) for one in before(port)),
+        )
+        result = box.switch("rag")
+        assert result.success, result.errors
+        said = [warning for warning in result.warnings if "vllm-embedding listens on 0.0.0.0 port 8200" in warning]
+        assert len(said) == told
 
     def test_an_overall_timeout(self, box: Box) -> None:
         box.host.script("glm-code").load_s = 50.0

@@ -194,6 +194,8 @@ def test_no_vram_is_a_real_zero_and_not_given_is_unknown() -> None:
         ({"env": {"A": "x\x1b"}}, "env.A", "without a word"),
         ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, "env.CUDA_VISIBLE_DEVICES", "gpus"),
         ({"env": {"LLAMA_ARG_HOST": "0.0.0.0"}}, "env.LLAMA_ARG_HOST", "extra_args"),
+        ({"env": {"OLLAMA_HOST": "0.0.0.0:11434"}}, "env.OLLAMA_HOST", "loopback"),
+        ({"env": {"GPUMOD_MEMORY_SETTINGS": "x"}}, "env.GPUMOD_MEMORY_SETTINGS", "installed for"),
         ({"env": {"HF_TOKEN": "s"}}, "env.HF_TOKEN", "api_key_file"),
         ({"env": {"MY_API_KEY": "s"}}, "env.MY_API_KEY", "api_key_file"),
         (
@@ -238,6 +240,16 @@ def test_what_cannot_be_used_is_refused_with_key_and_expectation(
         "-m x",
         "-hf a/b",
         "-hft t",
+        "-hfd a/b",
+        "-hfrd a/b",
+        "--hf-repo-draft a/b",
+        "--spec-draft-hf a/b",
+        "-mmdev CUDA1",
+        "--mmproj-device CUDA1",
+        "-mmu http://x/y",
+        "--mmproj_url http://x/y",
+        "--fim-qwen-7b-spec",
+        "--gpt-oss-20b-default",
     ],
 )
 def test_options_that_undo_safety_are_refused_for_llama_server(words: str) -> None:
@@ -259,6 +271,7 @@ def test_options_that_undo_safety_are_refused_for_llama_server(words: str) -> No
         "--gpu-memory-util 0.9",
         "--gpu_memory_utilization=0.9",
         "--kv-cache-memory-bytes 9",
+        "--num-gpu-blocks-override 9",
         "--config f.yaml",
         "-tp 2",
         "-tp=2",
@@ -266,6 +279,45 @@ def test_options_that_undo_safety_are_refused_for_llama_server(words: str) -> No
 )
 def test_options_that_undo_safety_are_refused_for_vllm_also_abbreviated(words: str) -> None:
     assert "unit_vars.extra_args" in vllm(extra_args=f"--seed 1 {words}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "srv --host '*'",
+        "srv --host ''",
+        "srv --host",
+        "srv --host=",
+        "srv --listen --port 1",
+        "srv --listen :9001",
+        "srv --bind *:9001",
+        "srv --bind=[::]:80",
+        "srv -listen-address 192.168.1.2:80",
+        "srv --web.listen-address http://0.0.0.0:80/x",
+        "srv --host 127.0.0.1,10.0.0.1",
+        "srv --server-name box.example.org",
+        "srv --host 0",
+        "sh -c 'exec srv --host 0.0.0.0'",
+        "srv http://*:80",
+    ],
+)
+def test_a_command_that_listens_beyond_loopback_is_refused(command: str) -> None:
+    found = faults(driver="command", unit_vars={"command": command})
+    assert "loopback" in found["unit_vars.command"].expected
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "srv --listen 127.0.0.1:9001 --cors-origins * --accept image/*",
+        "srv --host=localhost --bind [::1]:80 --address ::1 --ip 127.0.0.1,::1",
+        "srv --listen 9001 --redis-host db.example.org --upstream http://10.0.0.1:80",
+        "srv --bind unix:/run/x.sock --listen /run/y.sock",
+        "sh -c 'exec srv --host 127.0.0.1'",
+    ],
+)
+def test_a_command_that_listens_on_loopback_or_tells_no_host_stays(command: str) -> None:
+    assert not faults(driver="command", unit_vars={"command": command})
 
 
 def test_harmless_options_and_variables_stay() -> None:

@@ -211,9 +211,18 @@ def test_listeners_are_found_on_any_address(address: str) -> None:
         assert ProcFs().listeners(port) == ()
         listener.listen()
         (found,) = ProcFs().listeners(port)
-        assert (found.port, found.pid) == (port, os.getpid())
+        assert (found.port, found.pid, found.addresses) == (port, os.getpid(), (address,))
         assert found.command
     assert ProcFs().listeners(port) == ()
+
+
+def test_all_addresses_of_one_process_are_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::", one.getsockname()[1]))
+        other.listen()
+        (found,) = ProcFs().listeners(one.getsockname()[1])
+        assert found.addresses == ("127.0.0.1", "::")
 
 
 def test_a_connection_is_no_listener() -> None:
@@ -230,6 +239,7 @@ def test_a_listener_that_cannot_be_looked_into_is_named_without_a_process(tmp_pa
     (tmp_path / "net" / "tcp").write_text(f"  sl  local_address rem_address\n{entry}")
     (found,) = ProcFs(tmp_path).listeners(0x1B9E)
     assert (found.pid, found.unit, found.command, found.is_ours) == (None, None, None, mine)
+    assert found.addresses == ("127.0.0.1",)
 
 
 def test_host_memory_is_known_or_unknown(tmp_path: Path) -> None:

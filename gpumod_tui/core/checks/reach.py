@@ -1,9 +1,9 @@
 """Who can reach the servers from outside, and who sits on their ports."""
 
-import ipaddress
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from gpumod_tui.core.addresses import is_loopback
 from gpumod_tui.core.facts import LoadedUnit, OpenSocket, OpenSockets
 from gpumod_tui.core.findings import Finding, error, fine, warning
 from gpumod_tui.core.guarding import GUARD_SERVICE, GUARD_SOCKET, is_guards
@@ -11,16 +11,6 @@ from gpumod_tui.core.models import Listener, Service
 
 _SOCKETS: Final = "sockets"
 _PORTS: Final = "ports"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this host reaches the address; False for what is no address."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
 
 
 def check_sockets(

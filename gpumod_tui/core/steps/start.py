@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from gpumod_tui.core.addresses import is_loopback
 from gpumod_tui.core.admission import Refused
 from gpumod_tui.core.errors import ServerError
 from gpumod_tui.core.events import Step
@@ -136,7 +137,16 @@ def _is_ready(run: Run, service: Service, said: dict[str, str]) -> bool:
     stranger = stranger_on_port(service, listeners)
     if stranger is not None:
         raise StepFailed(run.unit_error(service.unit, stranger))
+    run.warnings += _reachable(service, listeners)
     return True
+
+
+def _reachable(service: Service, listeners: Sequence[Listener]) -> tuple[str, ...]:
+    """A sentence where the service itself listens beyond loopback."""
+    own = {address for one in listeners if one.unit == service.unit for address in one.addresses}
+    beyond = ", ".join(sorted(address for address in own if not is_loopback(address)))
+    where = f"{service.id} listens on {beyond} port {service.port}, where others than this host may reach it"
+    return (f"{where}: bind it to 127.0.0.1 in {service.source or 'its preset'}",) if beyond else ()
 
 
 def _sleeps_on(run: Run, service: Service) -> bool:

@@ -12,6 +12,7 @@ import jinja2
 
 from gpumod_tui.core.errors import GpuUnavailable, PresetInvalid
 from gpumod_tui.core.guarding import GUARD_SOCKET, GUARD_UNITS
+from gpumod_tui.core.load_settings import tensor_split
 from gpumod_tui.core.login_mode import LOGIN_UNIT
 from gpumod_tui.core.memory_settings import VARIABLE, memory_settings
 from gpumod_tui.core.models import DriverKind, GpuReading, Service
@@ -64,7 +65,6 @@ def _environment() -> jinja2.Environment:
     environment.filters["env"] = lambda value, name: _Raw(quote_assignment(name, str(value)))
     environment.filters["seconds"] = lambda value: _Raw(f"{value:g}")
     environment.filters["onoff"] = lambda value: value if isinstance(value, str) else ("on" if value else "off")
-    environment.filters["even"] = lambda _value: "1"
     environment.filters["json"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     return environment
 
@@ -170,6 +170,7 @@ def render_unit(service: Service, reading: GpuReading | None, environ: Mapping[s
             path=":".join(dict.fromkeys((str(program.parent), str(program.resolve().parent), *_SYSTEM_PATH))),
             gpus=gpus,
             gpu_layers=(ALL_LAYERS if gpus else 0) if layers in (None, -1) else layers,
+            tensor_split=tensor_split(service),
             guard_socket=GUARD_SOCKET,
             gpumod=gpumod_command(),
             condition_s=CONDITION_S,

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gpumod_tui.core.models import Service
+from gpumod_tui.core.quantities import mib
 
 DEFAULT_CONTEXT: Final = 4096
 """What our unit pins where a preset names none."""
@@ -140,10 +141,15 @@ def settings_of(service: Service, args: Sequence[str] = ()) -> LoadSettings:
         if setting is not None:
             settings = _with(settings, name, str(setting).lower())
     if len(service.gpus) > 1:
-        settings = _with(settings, "tensor_split", ",".join("1" for _ in service.gpus))
+        settings = _with(settings, "tensor_split", tensor_split(service))
     extra = given.get("extra_args") or ()
     settings = with_arguments(settings, shlex.split(extra) if isinstance(extra, str) else [str(one) for one in extra])
     return with_arguments(settings, args)
+
+
+def tensor_split(service: Service) -> str:
+    """How a model is dealt out over the service's GPUs, as `--tensor-split` has it: by what is declared on each."""
+    return ",".join(str(mib(share)) for share in service.gpu_shares) or ",".join("1" for _ in service.gpus)
 
 
 def with_arguments(settings: LoadSettings, args: Sequence[str]) -> LoadSettings:

@@ -45,7 +45,9 @@ class Service:
     vram_bytes: int | None = None
     """Declared need over all its GPUs, CUDA context included; None: not declared. 0 is a real zero (no GPU)."""
     gpus: tuple[int | str, ...] = (0,)
-    """NVML indices or UUIDs; the need is spread equally over them."""
+    """NVML indices or UUIDs; the need is spread over them by `gpu_shares`."""
+    gpu_shares: tuple[int, ...] = ()
+    """Declared bytes on each of `gpus`, in their order; they add up to `vram_bytes`. Empty: equally spread."""
     model_id: str | None = None
     """Name that the server answers to: a Hugging Face repository, a path, or a GGUF's id."""
     default_model: str | None = None

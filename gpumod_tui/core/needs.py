@@ -52,14 +52,14 @@ class NeedBook:
         """
         key = self.unit_key(service, reading)
         if service.vram_bytes == 0:
-            return self._with_peak(_NONE, key, _declarer(service))
+            return self._with_peak(_NONE, key, service)
         indices = _indices(service, reading)
         if isinstance(indices, UnknownNeed):
             return indices
         if service.is_router:
             return self._with_peak(Need(dict.fromkeys(indices, ROUTER_BYTES), "a router's own process"), key, None)
         base = self._unit_base(service, reading, indices)
-        return self._with_peak(base, key, _declarer(service))
+        return self._with_peak(base, key, service)
 
     def model_need(
         self,
@@ -80,18 +80,18 @@ class NeedBook:
         file = self._files.find(service, model_id, args)
         key = self._model_key(service, file, reading, args) if file is not None else None
         if service.vram_bytes == 0:
-            return self._with_peak(_NONE, key, _declarer(service))
+            return self._with_peak(_NONE, key, service)
         indices = _indices(service, reading)
         if isinstance(indices, UnknownNeed):
             return indices
         base: Need | UnknownNeed
         if declared is not None:
-            base = Need(_spread(declared, indices), "declared")
+            base = Need(_spread(declared, indices, service), "declared")
         elif file is not None:
-            base = self._estimate(file, settings_of(service, args), indices)
+            base = self._estimate(file, settings_of(service, args), indices, service)
         else:
             base = undeclared(service, f"model {model_id} of {service.id}", "its file is not found")
-        return self._with_peak(base, key, _declarer(service) if own is not None else None)
+        return self._with_peak(base, key, service if own is not None else None)
 
     def unit_key(self, service: Service, reading: GpuReading | None, settings: str | None = None) -> PeakKey:
         """Under which a measurement of the unit's own processes is noted.
@@ -146,7 +146,9 @@ class NeedBook:
         )
 
     def _unit_base(self, service: Service, reading: GpuReading | None, indices: tuple[int, ...]) -> Need | UnknownNeed:
-        declared = Need(_spread(service.vram_bytes, indices), "declared") if service.vram_bytes is not None else None
+        declared = None
+        if service.vram_bytes is not None:
+            declared = Need(_spread(service.vram_bytes, indices, service), "declared")
         if service.driver is DriverKind.VLLM:
             shares = vllm_shares(service, reading.gpus if reading else (), indices)
             if isinstance(shares, UnknownNeed):
@@ -159,9 +161,9 @@ class NeedBook:
         if declared is not None:
             return declared
         file = self._files.find(service) if service.driver is DriverKind.LLAMACPP else None
-        return self._estimate(file, settings_of(service), indices) if file else undeclared(service, service.id)
+        return self._estimate(file, settings_of(service), indices, service) if file else undeclared(service, service.id)
 
-    def _estimate(self, file: ModelFile, settings: LoadSettings, indices: tuple[int, ...]) -> Need:
+    def _estimate(self, file: ModelFile, settings: LoadSettings, indices: tuple[int, ...], service: Service) -> Need:
         """From the header; where that cannot be read or does not tell all, by the file's size."""
         # Who declares everything has no use for all this, and the guard would keep it for life.
         from gpumod_tui.core.estimate import Estimate, estimate
@@ -178,32 +180,36 @@ class NeedBook:
             return Need(dict(zip(indices, found.by_gpu, strict=True)), f"estimate: {parts}", is_estimate=True)
         whole = max(int(size * FILE_FACTOR), found.known_bytes if found else 0)
         basis = f"{FILE_FACTOR} × file size ({format_mib(size)}); {why}"
-        return Need(_spread(whole, indices), basis, is_estimate=True)
+        return Need(_spread(whole, indices, service), basis, is_estimate=True)
 
-    def _with_peak(self, base: Need | UnknownNeed, key: PeakKey | None, declarer: str | None) -> Need | UnknownNeed:
-        """Per GPU the larger of both. `declarer`: the preset that declares the base; None: nobody declared it."""
+    def _with_peak(self, base: Need | UnknownNeed, key: PeakKey | None, of: Service | None) -> Need | UnknownNeed:
+        """Per GPU the larger of both. `of`: the service whose preset may declare the base; None: nobody declared it."""
         peak = self._peaks.highest(key) if key is not None else None
         if not peak:
             return base
         total = sum(peak.values())
         if isinstance(base, UnknownNeed):
             return Need(dict(peak), "highest ever measured; nothing is declared", total)
-        by_gpu = {gpu: max(base.by_gpu.get(gpu, 0), peak.get(gpu, 0)) for gpu in sorted({*base.by_gpu, *peak})}
+        declarer = None if of is None else _declarer(of)
+        apart = of is not None and bool(of.gpu_shares)
+        by_gpu = {gpu: max(base.by_gpu.get(gpu, 0), peak.get(gpu, 0)) for gpu in [*base.by_gpu, *sorted(peak)]}
         if by_gpu == dict(base.by_gpu):
             basis = f"{base.basis}; at most {format_mib(total)} were measured"
             offer = ""
             if declarer is not None and mib(total) < mib(base.total_bytes):
+                less = _as_declared({gpu: peak.get(gpu, 0) for gpu in base.by_gpu}) if apart else mib(total)
                 offer = (
                     f"{declarer} declares {format_mib(base.total_bytes)}, and at most {format_mib(total)} were measured"
-                    f" so far: vram_mb: {mib(total)} would do, once it has been full"
+                    f" so far: vram_mb: {less} would do, once it has been full"
                 )
             return replace(base, basis=basis, measured_peak_bytes=total, offer=offer)
         basis = f"highest ever measured, more than {format_mib(base.total_bytes)} ({base.basis})"
         warning = ""
         if declarer is not None:
+            more = _as_declared(by_gpu) if apart else mib(sum(by_gpu.values()))
             warning = (
                 f"{declarer} declares {format_mib(base.total_bytes)}, and {format_mib(total)} were measured:"
-                f" set vram_mb to {mib(sum(by_gpu.values()))} or more"
+                f" set vram_mb to {more} or more"
             )
         return Need(by_gpu, basis, total, warning=warning)
 
@@ -214,8 +220,16 @@ def _indices(service: Service, reading: GpuReading | None) -> tuple[int, ...] | 
     return gpu_indices(service, reading.gpus)
 
 
-def _spread(total_bytes: int, indices: tuple[int, ...]) -> dict[int, int]:
-    return dict.fromkeys(indices, -(-total_bytes // len(indices)))
+def _spread(total_bytes: int, indices: tuple[int, ...], service: Service) -> dict[int, int]:
+    """In proportion to what the service declares for each of its GPUs, else equally; rounded up."""
+    shares = service.gpu_shares or (1,) * len(indices)
+    whole = sum(shares)
+    return {gpu: -(-total_bytes * share // whole) for gpu, share in zip(indices, shares, strict=True)}
+
+
+def _as_declared(by_gpu: Mapping[int, int]) -> str:
+    """Bytes by GPU as `vram_mb` would say them where each GPU has a share of its own."""
+    return f"[{', '.join(str(mib(amount)) for amount in by_gpu.values())}]"
 
 
 def _declarer(service: Service) -> str | None:

@@ -57,9 +57,12 @@ def misplaced(service: Service, gpus: Sequence[GpuSample], visible: str) -> Stal
     if not names or isinstance(wanted, UnknownNeed) or any(name not in known for name in names):
         return None
     seen = [known[name] for name in names]
-    if {*seen} == {*wanted}:
-        return None
-    return Stale(f"its server is set to {_words(seen)} and its preset says {_words(wanted)}", _anew(service))
+    if {*seen} != {*wanted}:
+        return Stale(f"its server is set to {_words(seen)} and its preset says {_words(wanted)}", _anew(service))
+    if service.gpu_shares and seen != [*wanted]:
+        order = f"{', '.join(map(str, seen))} and its preset {', '.join(map(str, wanted))}"
+        return Stale(f"its server counts its GPUs as {order}, and each has another share", _anew(service))
+    return None
 
 
 def outdated(service: Service, told: str | None) -> Stale | None:

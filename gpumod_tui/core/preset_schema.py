@@ -40,8 +40,17 @@ OptionalModule = (
     ]
     | None
 )
+_MOST_MIB = 16_777_216
 OptionalMib = (
-    Annotated[int, Meta(ge=0, le=16_777_216, description="MiB over all its GPUs as NVML shows it; 0: no GPU memory")]
+    Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=_MOST_MIB,
+            description="MiB over all its GPUs as NVML shows it, or a list: MiB on each of gpus; 0: no GPU memory",
+        ),
+    ]
+    | Annotated[list[Annotated[int, Meta(ge=1, le=_MOST_MIB)]], Meta(min_length=1)]
     | None
 )
 OptionalGpus = (

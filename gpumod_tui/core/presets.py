@@ -97,13 +97,15 @@ def _service(
     driver: DriverKind, values: Mapping[str, Any], unit_vars: Mapping[str, Any], env: Mapping[str, str], source: Path
 ) -> Service:
     vram_mb = values.get("vram_mb")
+    shares = tuple(share * MIB for share in vram_mb) if isinstance(vram_mb, list) else ()
     return Service(
         id=values["id"],
         name=values.get("name") or values["id"],
         driver=driver,
         port=values.get("port"),
-        vram_bytes=None if vram_mb is None else vram_mb * MIB,
+        vram_bytes=sum(shares) if shares else None if vram_mb is None else vram_mb * MIB,
         gpus=tuple(values.get("gpus", (0,))),
+        gpu_shares=shares,
         model_id=values.get("model_id"),
         default_model=values.get("default_model"),
         models_dir=unit_vars.get("models_dir"),
@@ -188,6 +190,7 @@ def _cross_checks(driver: DriverKind, values: Mapping[str, Any], unit_vars: dict
     gpus = values.get("gpus", ())
     if len(set(gpus)) != len(gpus):
         faults.append(Fault("gpus", shown(gpus), "each GPU once"))
+    faults += _check_shares(driver, values.get("vram_mb"), len(gpus) or 1)
     if "models_dir" in unit_vars and "model_path" in values:
         faults.append(Fault("unit_vars.models_dir", "also model_path", "one of them: a router, or a single model"))
     if driver is DriverKind.LLAMACPP and "model_path" in values and "default_model" in values:
@@ -206,3 +209,13 @@ def _cross_checks(driver: DriverKind, values: Mapping[str, Any], unit_vars: dict
         if not is_object:
             faults.append(Fault("unit_vars.hf_overrides", shown(overrides), "a JSON object"))
     return faults
+
+
+def _check_shares(driver: DriverKind, shares: object, gpus: int) -> list[Fault]:
+    if not isinstance(shares, list):
+        return []
+    if len(shares) != gpus:
+        return [Fault("vram_mb", shown(shares), f"one entry for each of gpus ({gpus}), or one number")]
+    if driver is DriverKind.VLLM and len(set(shares)) > 1:
+        return [Fault("vram_mb", shown(shares), "equal entries, or one number: vLLM takes the same of each GPU")]
+    return []

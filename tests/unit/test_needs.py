@@ -146,6 +146,28 @@ def test_a_single_model_server_is_estimated_where_nothing_is_declared(book: Need
     }
 
 
+def test_a_declared_split_counts_gpu_by_gpu(book: NeedBook, router: Service, folder: Path) -> None:
+    split = {"gpus": (1, 0), "vram_bytes": 20 * GIB, "gpu_shares": (15 * GIB, 5 * GIB)}
+    service = Service("s", "S", DriverKind.LLAMACPP, 9000, model_path=folder / "m.gguf", **split)  # type: ignore[arg-type]
+    assert known(book.unit_need(service, READING)).by_gpu == {1: 15 * GIB, 0: 5 * GIB}
+    loads = replace(router, **split)  # type: ignore[arg-type]
+    assert known(book.model_need(loads, "declared", READING)).by_gpu == {1: 15 * GIB, 0: 5 * GIB}
+    elsewhere = book.model_need(loads, "declared", READING, elsewhere_bytes=24 * GIB)
+    assert known(elsewhere).by_gpu == {1: 18 * GIB, 0: 6 * GIB}
+    book.note(book.unit_key(service, READING), {0: 6 * GIB, 1: 14 * GIB})
+    need = known(book.unit_need(service, READING))
+    assert need.by_gpu == {1: 15 * GIB, 0: 6 * GIB}
+    assert "set vram_mb to [15360, 6144] or more" in need.warning
+
+
+def test_what_is_not_declared_is_split_as_the_model_is_dealt_out(book: NeedBook, folder: Path) -> None:
+    layers = {f"blk.{layer}.attn_q.weight": (64, 64 * (9 if layer else 1)) for layer in range(2)}
+    write_gguf(folder / "uneven.gguf", "llama", BASE, {**TENSORS, **layers})
+    service = Service("s", "S", DriverKind.LLAMACPP, 9000, model_path=folder / "uneven.gguf", gpus=(0, 1))
+    by_gpu = known(book.unit_need(service, READING)).by_gpu
+    assert by_gpu[0] > by_gpu[1], "the first GPU holds both layers, the second the output"
+
+
 def test_vllm_takes_its_share_unless_more_is_declared(book: NeedBook) -> None:
     service = Service("v", "V", DriverKind.VLLM, 8000, unit_vars={"gpu_mem_util": 0.5})
     assert dict(known(book.unit_need(service, READING)).by_gpu) == {0: 13 * GIB}

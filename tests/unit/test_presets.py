@@ -320,6 +320,37 @@ def test_a_command_that_listens_on_loopback_or_tells_no_host_stays(command: str)
     assert not faults(driver="command", unit_vars={"command": command})
 
 
+def test_a_declared_split_has_an_entry_for_each_gpu() -> None:
+    document = {"id": "x", "driver": "llamacpp", "port": 1, "gpus": [1, 0], "vram_mb": [24000, 16000]}
+    service = parse_preset(document, SOURCE, HOME).service
+    assert service is not None
+    assert service.vram_bytes == 40000 * MIB
+    assert service.gpu_shares == (24000 * MIB, 16000 * MIB)
+    one = parse_preset({**document, "vram_mb": 40000}, SOURCE, HOME).service
+    assert one is not None
+    assert (one.vram_bytes, one.gpu_shares) == (40000 * MIB, ())
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"vram_mb": [1000, 2000]}, "one entry for each of gpus (1)"),
+        ({"vram_mb": [1000], "gpus": [0, 1]}, "one entry for each of gpus (2)"),
+        ({"vram_mb": [1, 2], "gpus": [0, 1], "driver": "vllm", "model_id": "a/b"}, "equal entries, or one number"),
+        ({"vram_mb": []}, "a list: MiB on each of gpus"),
+        ({"vram_mb": "24000"}, "a list: MiB on each of gpus"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(document: dict[str, Any], expected: str) -> None:
+    assert expected in faults(**document)["vram_mb"].expected
+    assert not faults(vram_mb=[2, 2], gpus=[0, 1], driver="vllm", model_id="a/b")
+
+
+@pytest.mark.parametrize("share", [0, -1, True, "5000"])
+def test_each_share_is_some_memory(share: object) -> None:
+    assert [key for key in faults(vram_mb=[5000, share], gpus=[0, 1]) if key.startswith("vram_mb")]
+
+
 def test_harmless_options_and_variables_stay() -> None:
     assert not faults(unit_vars={"extra_args": "--parallel 2 --cache-type-k q8_0 -ub 512 --no-host -fa on"})
     assert not vllm(extra_args="--config-format mistral --max-num-batched-tokens 9 --tokenizer-mode mistral")

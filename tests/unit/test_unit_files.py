@@ -12,6 +12,7 @@ from gpumod_tui.adapters.unit_render import render_unit
 from gpumod_tui.core.errors import GpuUnavailable, PresetInvalid
 from gpumod_tui.core.models import DriverKind, GpuReading, GpuSample, OnLeave, Service, UnitState
 from gpumod_tui.core.pins import of_unit, outgrown
+from gpumod_tui.core.quantities import MIB
 from gpumod_tui.core.unit_text import (
     Stamp,
     quote_assignment,
@@ -193,6 +194,13 @@ def test_several_gpus_are_named_in_order_and_share_the_work(environ: dict[str, s
     router = render_unit(replace(ROUTER, gpus=(1, "GPU-00")), READING, environ)
     assert 'Environment="CUDA_VISIBLE_DEVICES=GPU-11,GPU-00"' in router
     assert "--tensor-split 1,1" in router
+    shares = replace(ROUTER, gpus=(1, 0), vram_bytes=40000 * MIB, gpu_shares=(24000 * MIB, 16000 * MIB))
+    text = render_unit(shares, READING, environ)
+    assert "--tensor-split 24000,16000" in text
+    assert 'Environment="CUDA_VISIBLE_DEVICES=GPU-11,GPU-00"' in text
+    assert of_unit(shares, READING.gpus, text) is None
+    assert of_unit(replace(shares, gpus=(0, 1)), READING.gpus, text) is not None, "each has another share"
+    assert of_unit(replace(shares, gpu_shares=(20000 * MIB, 20000 * MIB)), READING.gpus, text) is not None
     assert "--tensor-parallel-size 2" in render_unit(replace(VLLM, gpus=(0, 1)), READING, environ)
 
 

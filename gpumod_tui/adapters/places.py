@@ -69,4 +69,32 @@ def _runtime_root() -> Path:
             f" (owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):o})",
             hint="log in as the user whose services these are",
         )
+    _check_bus(root)
     return root
+
+
+def _check_bus(root: Path) -> None:
+    """The manager whose units are started is that of this folder. Raises: StateUnavailable."""
+    used = _used_bus(root)
+    if used is None or used.parent.resolve() == root.resolve():
+        return
+    raise StateUnavailable(
+        f"the runtime folder is {root}, and the user manager is asked through {used}: a gpumod that looks in"
+        f" {used.parent} would hold another lock and another ledger",
+        hint=f"set XDG_RUNTIME_DIR to {used.parent}, or unset it",
+    )
+
+
+def _used_bus(root: Path) -> Path | None:
+    """The socket of the bus that is asked for units, links followed; None: it has no path, or none is named."""
+    own = root / "bus"
+    if own.is_socket() or (root / "systemd" / "private").is_socket():
+        return own.resolve()
+    named = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "").partition(";")[0]
+    kind, _, keys = named.partition(":")
+    path = dict(key.partition("=")[::2] for key in keys.split(",")).get("path", "") if kind == "unix" else ""
+    if "%" in path:
+        from urllib.parse import unquote  # as rare as it is slow to import
+
+        path = unquote(path)
+    return Path(path).resolve() if path else None

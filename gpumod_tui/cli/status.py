@@ -1,5 +1,6 @@
 """`gpumod status`."""
 
+import contextlib
 import socket
 
 import click
@@ -7,6 +8,7 @@ import click
 from gpumod_tui.cli._options import FiniteRange
 from gpumod_tui.cli._output import clock_time, json_option, print_json, table_lines, warn_of_presets
 from gpumod_tui.core.errors import StateUnavailable
+from gpumod_tui.core.measuring import note_services
 from gpumod_tui.core.mode_truth import Recorded
 from gpumod_tui.core.models import ActiveState, GpuSample, ModelStatus, ModeTruth, ModeView, ServiceView, Snapshot
 from gpumod_tui.core.quantities import format_gib
@@ -43,7 +45,11 @@ def look(host: RealHost) -> tuple[Snapshot, StoredState]:
         stored = host.store.read()
     except StateUnavailable as error:
         stored = StoredState(Recorded(note=str(error)), None, held=False)
-    return take_snapshot(host, lambda: recorded_truth(stored)), stored
+    snapshot = take_snapshot(host, lambda: recorded_truth(stored))
+    # Without a runtime folder nothing can be learned, and what is known is shown all the same.
+    with contextlib.suppress(StateUnavailable):
+        note_services(host, snapshot)
+    return snapshot, stored
 
 
 def facts(host: RealHost) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -317,6 +318,9 @@ class Door:
             look, state = self._stock.settled(ledger)
             verdict, after = self._decide(look, state, unit, model, invocation, switch, what)
             ledger.write(after)
+        # Where neither dashboard nor guard runs, decisions are all that measures what is there.
+        with contextlib.suppress(GpumodError):
+            self._note_peaks(look)
         return verdict, after, look
 
     def _decide(

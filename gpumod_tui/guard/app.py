@@ -89,18 +89,18 @@ class Guard:
                 await asyncio.gather(*(front.running() for front in self._fronts.values()))
 
     async def watch(self) -> None:
-        """Measure for as long as there is something to measure; ends when cancelled."""
+        """Measure what any managed unit holds, often while one holds some; ends when cancelled."""
         pause_s = _WATCH_S
         while True:
             await asyncio.sleep(pause_s)
             pause_s = _IDLE_S
-            if self._sleepers or any(router.running() for front in self._fronts.values() for router in front.routers):
-                with contextlib.suppress(GpumodError):
-                    stock = await self._loads.call(self._gate.stock)
-                    for text in stock.news:
-                        _tell(text)
-                    if any(unit.measured or unit.models for unit in stock.look.live.values()):
-                        pause_s = _WATCH_S
+            # Also what no guard stands before takes memory, and nobody else may be there to measure it.
+            with contextlib.suppress(GpumodError):
+                stock = await self._loads.call(self._gate.stock)
+                for text in stock.news:
+                    _tell(text)
+                if any(unit.measured or unit.models for unit in stock.look.live.values()):
+                    pause_s = _WATCH_S
 
     async def handle(self, port: int, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request that came in on a port."""

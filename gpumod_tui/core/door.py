@@ -320,7 +320,7 @@ class Door:
             ledger.write(after)
         # Where neither dashboard nor guard runs, decisions are all that measures what is there.
         with contextlib.suppress(GpumodError):
-            self._note_peaks(look)
+            self._stock.note_peaks(look)
         return verdict, after, look
 
     def _decide(

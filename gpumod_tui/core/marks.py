@@ -7,7 +7,7 @@ from typing import Final
 
 from gpumod_tui.core.events import Event, SwitchEnded, SwitchSeen, SwitchStarted
 from gpumod_tui.core.models import ActiveState, ServiceView, Snapshot
-from gpumod_tui.core.results import Outcome
+from gpumod_tui.core.results import Outcome, outcome_of
 
 _KEPT: Final = 200
 _SAME_S: Final = 2.0
@@ -82,7 +82,7 @@ class MarkBook:
             record = event.record
             self.note(Mark(record.started_at, MarkKind.BEGAN, _name(record.target)))
             if record.outcome is not None and record.ended_at is not None:
-                self._end(record.target, Outcome(record.outcome), record.ended_at)
+                self._end(record.target, outcome_of(record.outcome), record.ended_at)
 
     def _end(self, target: str, outcome: Outcome, at: float) -> None:
         kind = _ENDS.get(outcome)

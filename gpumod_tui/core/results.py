@@ -140,6 +140,11 @@ class Outcome(StrEnum):
     UNKNOWN_TARGET = "unknown"
 
 
+def outcome_of(word: str) -> Outcome:
+    """The outcome that a record names; FAILED for a word that only a newer gpumod knows."""
+    return Outcome(word) if word in frozenset(Outcome) else Outcome.FAILED
+
+
 EXIT_CODES: Mapping[Outcome, int] = MappingProxyType(
     {
         Outcome.DONE: 0,

@@ -16,7 +16,7 @@ from gpumod_tui.core.events import (
     SwitchStarted,
 )
 from gpumod_tui.core.records import Level, Moment, StepRecord, SwitchError, SwitchRecord
-from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan
+from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan, outcome_of
 
 USUAL_STEPS: Final = (Step.PREFLIGHT, Step.STOP, Step.RELEASE, Step.START, Step.LOAD, Step.VERIFY)
 
@@ -240,7 +240,7 @@ def _result(record: SwitchRecord) -> ModeResult:
             hint="the next switch goes on from what systemd says",
         )
         return ModeResult(False, record.target, errors=(killed,), outcome=Outcome.FAILED, timings=_timings(record))
-    outcome = Outcome(record.outcome) if record.outcome in frozenset(Outcome) else Outcome.FAILED
+    outcome = outcome_of(record.outcome)
     return ModeResult(
         outcome is Outcome.DONE,
         record.target,

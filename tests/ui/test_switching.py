@@ -113,7 +113,7 @@ class TestElsewhere:
             ({"outcome": "failed", "errors": (SwitchError("VRAM not released", hint="nvidia-smi"),)}, "nvidia-smi"),
             ({"outcome": "failed", "note": "switch to nemotron failed at stop"}, "failed at stop"),
             ({"outcome": "cancelled"}, "cancelled"),
-            ({"outcome": "something newer"}, "failed"),
+            ({"outcome": "something newer", "ended_at": 1_762_900_000.0}, "failed"),
             ({}, "pid 4711 was killed at step newer"),
         ],
     )

@@ -52,6 +52,13 @@ def test_a_switch_of_another_process_is_marked_once() -> None:
     )
 
 
+def test_an_end_that_only_a_newer_gpumod_knows_is_marked_as_a_failure() -> None:
+    book = MarkBook()
+    record = SwitchRecord("x", "code", 4711, 1, 50.0, outcome="something newer", ended_at=62.0)
+    book.follow(SwitchSeen(record, running=False), 63.0)
+    assert kinds(book) == [(MarkKind.BEGAN, "code"), (MarkKind.FAILED, "code")]
+
+
 def test_a_unit_that_fails_is_marked_each_time_at_the_time_of_its_failure() -> None:
     clock, book = PlayedClock(), MarkBook()
     host = DemoHost(clock, running=["glm-code"])

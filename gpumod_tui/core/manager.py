@@ -65,7 +65,8 @@ class _Job:
 class Manager:
     """Carries out switches one after the other, in a thread of its own that outlives a lost terminal.
 
-    `report` is called from that thread, with every event; what it raises is dropped.
+    `report` is called from that thread with every event, and from whoever submits with the end of what is unknown; what
+    it raises is dropped.
     """
 
     def __init__(self, host: Host, report: Report = lambda _event: None) -> None:
@@ -332,7 +333,9 @@ class Manager:
         try:
             target = targeting()
         except UnknownName as error:
-            future.set_result(_refused(label, Outcome.UNKNOWN_TARGET, SwitchError(str(error), hint=error.hint)))
+            result = _refused(label, Outcome.UNKNOWN_TARGET, SwitchError(str(error), hint=error.hint))
+            self._report(SwitchEnded(result))
+            future.set_result(result)
             return future
         job = _Job(label, target, timeout_s, takes_over, threading.Event(), future, carry)
         with self._jobs_lock:

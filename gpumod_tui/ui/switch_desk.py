@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from textual.app import App
+from textual.notifications import SeverityLevel
 
 from gpumod_tui.core.config import Confirm
 from gpumod_tui.core.errors import GpumodError
@@ -112,11 +113,16 @@ class SwitchDesk:
                 self._plan_for(self._screen.ask)
 
     def turns_away(self, event: SwitchEvent) -> bool:
-        """Whether this one did not begin for one of another process, which stays on screen; says so then."""
-        if not isinstance(event, SwitchEnded) or not is_turned_away(event) or self.elsewhere is None:
+        """Whether this one never began: there is none of that name, or one of another process runs. What is on screen
+        stays there; says so then."""
+        if not isinstance(event, SwitchEnded):
+            return False
+        unknown = event.result.outcome is Outcome.UNKNOWN_TARGET
+        if not unknown and not (is_turned_away(event) and self.elsewhere is not None):
             return False
         text = "; ".join(error.message for error in event.result.errors)
-        self._app.notify(text, title=title(event.result.mode), severity="warning", markup=False)
+        severity: SeverityLevel = "error" if unknown else "warning"
+        self._app.notify(text, title=title(event.result.mode), severity=severity, markup=False)
         return True
 
     def follow(self, event: SwitchEvent) -> Progress | None:

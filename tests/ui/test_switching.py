@@ -7,13 +7,24 @@ import pytest
 
 from gpumod_tui.core.config import Confirm
 from gpumod_tui.core.elsewhere import SwitchWatch
-from gpumod_tui.core.events import Step, StepEnded, StepProgress, StepStarted, SwitchEnded, SwitchSeen, SwitchStarted
+from gpumod_tui.core.events import (
+    Event,
+    Step,
+    StepEnded,
+    StepProgress,
+    StepStarted,
+    SwitchEnded,
+    SwitchSeen,
+    SwitchStarted,
+)
+from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.mode_truth import Recorded
 from gpumod_tui.core.models import Holder, LogLine, Mode
 from gpumod_tui.core.quantities import GIB, MIB
 from gpumod_tui.core.records import Level, Moment, StepRecord, SwitchError, SwitchRecord
 from gpumod_tui.core.registry import ServiceRegistry
 from gpumod_tui.core.results import Blocker, ModeResult, Outcome
+from gpumod_tui.demo.modes import MemoryModes
 from gpumod_tui.ui.messages import CatalogChanged
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.progress import Progress
@@ -78,6 +89,39 @@ class TestConfirm:
             await shown(box, pilot)
             await pilot.press("4")
             await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
+
+
+class TestUnknown:
+    async def test_a_mode_that_is_gone_when_its_plan_is_agreed_to_is_told(self) -> None:
+        box = Box("glm-code")
+
+        def report(event: Event) -> None:
+            box.emit(event)
+
+        box.commands.submit_mode = Manager(box.host, report).submit_mode  # type: ignore[assignment]
+        async with box.app.run_test(size=(120, 40)) as pilot:
+            await shown(box, pilot)
+            await pilot.press("4")
+            await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
+            await pilot.pause()
+            left = {name: mode for name, mode in box.host.registry.modes.items() if name != "nemotron"}
+            box.host.mode_files = MemoryModes(replace(box.host.registry, modes=left))
+            await pilot.press("enter")
+            told = ("✖ Switch to nemotron", "no mode 'nemotron'", "error")
+            await until(
+                pilot,
+                lambda: told in [(toast.title, toast.message, toast.severity) for toast in box.app._notifications],
+            )
+
+    async def test_a_switch_that_runs_stays_on_screen(self) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=(120, 40)) as pilot:
+            await shown(box, pilot)
+            begin(box)
+            box.emit(SwitchEnded(ModeResult(False, "rag", outcome=Outcome.UNKNOWN_TARGET)))
+            await until(pilot, lambda: len(box.app._notifications) == 1)
+            assert "Switch to nemotron" in steps_text(box)
+            assert box.app.running_switch == "nemotron"
 
 
 class TestElsewhere:

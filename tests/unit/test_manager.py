@@ -11,7 +11,7 @@ from gpumod_tui.core import manager as module
 from gpumod_tui.core.admission import Granted, Refused
 from gpumod_tui.core.commitments import LedgerState
 from gpumod_tui.core.errors import StateUnavailable
-from gpumod_tui.core.events import Event, Step, StepEnded, StepProgress
+from gpumod_tui.core.events import Event, Step, StepEnded, StepProgress, SwitchEnded
 from gpumod_tui.core.host import Host
 from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.models import ActiveState, DriverKind, Listener, Mode, ModelState, ModelStatus, Service
@@ -288,6 +288,7 @@ class TestPreflight:
         result = box.switch("cod")
         assert result.outcome is Outcome.UNKNOWN_TARGET
         assert "code" in result.errors[0].hint
+        assert box.events == [SwitchEnded(result)], "whoever only listens hears of it, too"
 
 
 @pytest.mark.parametrize(

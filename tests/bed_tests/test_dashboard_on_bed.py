@@ -56,8 +56,10 @@ def test_a_switch_and_a_stop_by_hand_that_is_seen_within_a_second() -> None:
         assert time.monotonic() - stopped < 1.0
         terminal.press("h")
         terminal.wait("Switches", "✔ rag", "done")
-        terminal.press("Escape", "q")
-        wait_until(lambda: "Units" not in terminal.text(), what="the view ends")
+        terminal.press("Escape")
+        terminal.wait("Units", "? help")
+        terminal.press("q")
+        wait_until(lambda: not terminal.text().strip(), what="the view ends")
 
 
 @pytest.mark.bed(gpu={"vllm": {"fail": "memory"}})

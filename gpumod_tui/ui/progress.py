@@ -100,6 +100,14 @@ class Progress:
         return self.result is not None and self.result.outcome is not Outcome.DONE
 
     @property
+    def step_words(self) -> str:
+        """The step that runs, and how far it is: `load 71 %`; empty: none runs."""
+        line = next((line for line in reversed(self.steps) if line.state is StepState.RUNNING), None)
+        if line is None:
+            return ""
+        return line.step if line.fraction is None else f"{line.step} {line.fraction * 100:.0f} %"
+
+    @property
     def services(self) -> frozenset[str]:
         """Ids of what it touches."""
         if self.elsewhere is not None:

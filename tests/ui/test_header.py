@@ -1,4 +1,4 @@
-"""The first line: what it says of the mode, and what gives way where there is little room."""
+"""The first line: what it says of the mode, what gives way where there is little room, and that it is everywhere."""
 
 from dataclasses import replace
 
@@ -6,8 +6,14 @@ import pytest
 
 from gpumod_tui.core.models import ModeTruth, ModeView, Snapshot
 from gpumod_tui.ui.progress import Progress
+from gpumod_tui.ui.screens.details import DetailsScreen
+from gpumod_tui.ui.screens.mode_editor import ModeEditor
+from gpumod_tui.ui.screens.mode_picker import ModePicker
+from gpumod_tui.ui.screens.switches import SwitchesScreen
+from gpumod_tui.ui.screens.what_if import WhatIfScreen
 from gpumod_tui.ui.widgets.header import HeaderLine
-from tests.ui.played import Box
+from tests.ui.played import Box, until
+from tests.ui.test_screens import begin, shown
 
 
 def line(snapshot: Snapshot | None, width: int, *, alarms: int = 0, progress: Progress | None = None) -> str:
@@ -75,3 +81,35 @@ def test_what_is_not_known_is_not_made_up() -> None:
     assert snapshot.gpus is not None
     unnamed = replace(nothing, gpus=replace(snapshot.gpus, driver_version=None))
     assert "NVIDIA N/A" in line(unnamed, 120)
+
+
+FULL = {
+    "enter": DetailsScreen,
+    "w": WhatIfScreen,
+    "m": ModePicker,
+    "m enter": ModeEditor,
+    "h": SwitchesScreen,
+}
+
+
+@pytest.mark.parametrize("keys", FULL)
+async def test_every_full_screen_says_what_the_box_does_meanwhile(keys: str) -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 16)) as pilot:
+        await shown(box, pilot)
+        await pilot.press(*keys.split())
+        await until(pilot, lambda: isinstance(box.app.screen, FULL[keys]))
+        header = box.app.screen.query_one(HeaderLine)
+        await until(pilot, lambda: header.text() == box.app.dashboard.header.text())
+        assert "code ● reached" in header.text()
+        begin(box)
+        await until(pilot, lambda: "▸ Switch to nemotron: load 71 %" in header.text())
+        box.host.lose_gpu(0, "GPU is lost")
+        box.clock.advance(120.0)
+        box.snapshots.push(box.look())
+        await until(pilot, lambda: "✖ 1 GPU alarm" in header.text())
+        assert "14:15" in header.text()
+        await pilot.resize_terminal(80, 15)
+        await until(pilot, lambda: not header.display)
+        await pilot.resize_terminal(80, 30)
+        await until(pilot, lambda: header.display and header.region.y == 0)

@@ -11,6 +11,7 @@ from gpumod_tui.core.closer_look import UnitDetails
 from gpumod_tui.core.models import ServiceView
 from gpumod_tui.ui.messages import Ask, Found, UnitWish
 from gpumod_tui.ui.palette import BAD, DIM, UnitColours
+from gpumod_tui.ui.screens.full import FullScreen
 from gpumod_tui.ui.screens.unit_actions import ACTING, UNIT_KEYS, UnitActions
 from gpumod_tui.ui.unit_page import SECTIONS, Page, page_of
 from gpumod_tui.ui.widgets.footer import FooterLine
@@ -21,7 +22,7 @@ _STAYING: Final = ("enable", "disable", "reset-failed")
 """What is done at once: there is nothing to plan and to watch."""
 
 
-class DetailsScreen(UnitActions[Ask | UnitWish]):
+class DetailsScreen(FullScreen[Ask | UnitWish], UnitActions[Ask | UnitWish]):
     """Reads again while it is open; where it is looked at stays. Ends with what is to be planned and watched on the
     dashboard, if anything is."""
 
@@ -41,11 +42,7 @@ class DetailsScreen(UnitActions[Ask | UnitWish]):
         Binding("home", "first", "begin", id="details.first", show=False),
         Binding("end", "last", "end", id="details.last", show=False),
     ]
-    DEFAULT_CSS = """
-    DetailsScreen { layout: vertical; overflow: hidden; background: $background; }
-    DetailsScreen > Sheet { height: 1fr; }
-    DetailsScreen > FooterLine { background: $panel; }
-    """
+    DEFAULT_CSS = "DetailsScreen > Sheet { height: 1fr; }"
 
     view: var[ServiceView | None] = var(None)
     """As it is now; None: it is gone from the catalog."""
@@ -67,6 +64,7 @@ class DetailsScreen(UnitActions[Ask | UnitWish]):
 
     def compose(self) -> ComposeResult:
         """The page, and its keys."""
+        yield self.header
         yield self._sheet
         yield self._footer
 

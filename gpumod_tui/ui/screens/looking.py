@@ -3,7 +3,6 @@
 from typing import Final
 
 from textual.app import ComposeResult
-from textual.screen import Screen
 
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.models import Snapshot
@@ -11,6 +10,7 @@ from gpumod_tui.core.quantities import MIB
 from gpumod_tui.core.simulate import WhatIf
 from gpumod_tui.ui.errands import errand
 from gpumod_tui.ui.palette import UnitColours
+from gpumod_tui.ui.screens.full import FullScreen
 from gpumod_tui.ui.widgets.choice import ServiceChoice
 from gpumod_tui.ui.widgets.footer import FooterLine
 from gpumod_tui.ui.widgets.sums import SumView
@@ -21,14 +21,10 @@ _MOVED_BYTES: Final = 64 * MIB
 """Free memory that changes by less changes no answer that is worth a look."""
 
 
-class LookingScreen(Screen[None]):
+class LookingScreen(FullScreen[None]):
     """A list of services, and the sum of those that are chosen."""
 
-    DEFAULT_CSS = """
-    LookingScreen { layout: vertical; overflow: hidden; background: $background; color: $foreground; }
-    LookingScreen #footer { background: $panel; }
-    LookingScreen #sums { height: 1fr; }
-    """
+    DEFAULT_CSS = "LookingScreen > #sums { height: 1fr; }"
 
     def __init__(self, title: str, colours: UnitColours, note: str = "") -> None:
         """`title` and `note` of the list of services."""
@@ -47,9 +43,19 @@ class LookingScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
+        yield self.header
+        yield from self.compose_above()
         yield self.choice
         yield self.sums
         yield self.footer
+
+    def compose_above(self) -> ComposeResult:
+        """What stands between header and list."""
+        yield from ()
+
+    def other_rows(self) -> int:
+        """Rows of that."""
+        return 0
 
     def on_mount(self) -> None:
         """The first look."""
@@ -121,15 +127,11 @@ class LookingScreen(Screen[None]):
         self.choice.along = frozenset(found.services) - frozenset(found.chosen)
         self.sums.simulation = found
 
-    def other_rows(self) -> int:
-        """Rows of what stands beside list, sums and footer."""
-        return 0
-
     def share_out(self) -> None:
         """The list has what the sums leave, and half of the screen where both want more than there is."""
         if not self.is_attached:
             return
-        room = self.size.height - 1 - self.other_rows()
+        room = self.size.height - 1 - self.header_rows - self.other_rows()
         wanted = self.choice.wanted_height
         left = room - self.sums.wanted_height(self.size.width)
         self.choice.styles.height = max(min(wanted, max(2, room // 2)), min(wanted, left))

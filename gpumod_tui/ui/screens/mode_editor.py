@@ -50,10 +50,9 @@ class ModeEditor(LookingScreen):
         self._begun: tuple[object, ...] = ()
         self.choice.chosen = self._services or ()
 
-    def compose(self) -> ComposeResult:
-        """The words above, the sums below."""
+    def compose_above(self) -> ComposeResult:
+        """The words."""
         yield from self.fields.values()
-        yield from super().compose()
 
     def on_mount(self) -> None:
         """Where there is an id already, the services are what is to be changed."""

@@ -7,7 +7,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import var
-from textual.screen import Screen
 from textual.strip import Strip
 
 from gpumod_tui.core.errors import GpumodError
@@ -18,6 +17,7 @@ from gpumod_tui.ui.errands import errand
 from gpumod_tui.ui.messages import CatalogChanged
 from gpumod_tui.ui.palette import ACCENT, CURSOR, DIM, GOOD, KEY, STRONG, TEXT, UnitColours
 from gpumod_tui.ui.rows import Row, clip_middle, pad, rule, strip
+from gpumod_tui.ui.screens.full import FullScreen
 from gpumod_tui.ui.screens.mode_editor import ModeEditor
 from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.widgets.footer import FooterLine
@@ -110,7 +110,7 @@ def _services(mode: Mode) -> str:
     return ", ".join(mode.services) or "–"
 
 
-class ModePicker(Screen[None]):
+class ModePicker(FullScreen[None]):
     """What is chosen here is changed in the editor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -121,11 +121,7 @@ class ModePicker(Screen[None]):
         Binding("m", "leave", "close", id="mode_picker.close_too", show=False),
     ]
     AUTO_FOCUS = "#mode-list"
-    DEFAULT_CSS = """
-    ModePicker { layout: vertical; overflow: hidden; background: $background; color: $foreground; }
-    ModePicker #footer { background: $panel; }
-    ModePicker #mode-list { height: 1fr; }
-    """
+    DEFAULT_CSS = "ModePicker > #mode-list { height: 1fr; }"
 
     def __init__(self, registry: ServiceRegistry, places: tuple[str, ...], colours: UnitColours) -> None:
         """`places`: ids in the order of their numbers."""
@@ -137,6 +133,7 @@ class ModePicker(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
+        yield self.header
         yield self.list
         yield self.footer
 

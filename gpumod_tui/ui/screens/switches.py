@@ -4,7 +4,6 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.records import SwitchHistory, SwitchRecord
@@ -12,13 +11,14 @@ from gpumod_tui.ui.errands import errand
 from gpumod_tui.ui.palette import BAD, CURSOR, DIM, WARN
 from gpumod_tui.ui.progress import of_record
 from gpumod_tui.ui.rows import Row
+from gpumod_tui.ui.screens.full import FullScreen
 from gpumod_tui.ui.switch_page import line, page
 from gpumod_tui.ui.widgets.footer import FooterLine
 from gpumod_tui.ui.widgets.sheet import Sheet
 from gpumod_tui.ui.widgets.steps import as_text
 
 
-class SwitchesScreen(Screen[None]):
+class SwitchesScreen(FullScreen[None]):
     """What it shows was true when it was opened; `h` looks again."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -34,11 +34,7 @@ class SwitchesScreen(Screen[None]):
         Binding("escape", "back", "back", id="history.back"),
         Binding("q", "leave", "close", id="history.leave"),
     ]
-    DEFAULT_CSS = """
-    SwitchesScreen { layout: vertical; overflow: hidden; background: $background; }
-    SwitchesScreen > Sheet { height: 1fr; }
-    SwitchesScreen > FooterLine { background: $panel; }
-    """
+    DEFAULT_CSS = "SwitchesScreen > Sheet { height: 1fr; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,6 +49,7 @@ class SwitchesScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """The list or one of it, and the keys."""
+        yield self.header
         yield self._sheet
         yield self._footer
 

@@ -38,10 +38,9 @@ class WhatIfScreen(LookingScreen):
         self.sizes = Field("GPUs in GiB", "24 24 or 4x80; empty: those that are there", "")
         self.sizes.display = False
 
-    def compose(self) -> ComposeResult:
-        """A line for GPUs above, while it is asked for."""
+    def compose_above(self) -> ComposeResult:
+        """A line for GPUs, while it is asked for."""
         yield self.sizes
-        yield from super().compose()
 
     def other_rows(self) -> int:
         """That line."""

@@ -1,5 +1,6 @@
 """The first line: host, mode and its truth, NVIDIA driver, time."""
 
+from functools import partial
 from typing import Final
 
 from textual.reactive import var
@@ -32,8 +33,8 @@ class HeaderLine(Painted):
 
     def __init__(self, host_name: str, *, read_only: bool = False, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._read_only = read_only
-        self._host_name = host_name
+        self.read_only = read_only
+        self.host_name = host_name
 
     def watch_snapshot(self) -> None:
         """New figures."""
@@ -53,9 +54,9 @@ class HeaderLine(Painted):
         clock: Row = [(f"{fmt.clock(self.snapshot.at)} ", TEXT)] if self.snapshot is not None else []
         alarms = f" ✖ {self.alarms} GPU alarm{'s' if self.alarms > 1 else ''} " if width >= 60 else f" ✖ {self.alarms} "
         loud: Row = [(alarms, ALARM), ("  ", TEXT)] if self.alarms else []
-        if self._read_only:
+        if self.read_only:
             loud += [("read-only", WARN), ("  ", TEXT)]
-        host: Row = [(self._host_name, STRONG), ("  ", TEXT)]
+        host: Row = [(self.host_name, STRONG), ("  ", TEXT)]
         reading = self.snapshot.gpus if self.snapshot is not None else None
         driver: Row = []
         if reading is not None:
@@ -83,9 +84,32 @@ class HeaderLine(Painted):
 
     def _note(self) -> Row:
         """What is missing, what changed, or why it is not known."""
-        if self.snapshot is None or (self.progress is not None and self.progress.running):
+        if self.progress is not None and self.progress.running:
+            return self._step(self.progress)
+        if self.snapshot is None:
             return []
         view = self.snapshot.mode
         if not view.note or view.truth is ModeTruth.REACHED:
             return []
         return [(f": {view.note}", BAD if view.truth is ModeTruth.PARTIAL else DIM)]
+
+    def _step(self, progress: Progress) -> Row:  # noqa: ARG002
+        """How far the switch is; nothing where its steps stand below."""
+        return []
+
+
+class HeaderEcho(HeaderLine):
+    """The same line on a screen that hides the steps of a switch: the one that runs is named here."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__("", id=id)
+
+    def follow(self, header: HeaderLine) -> None:
+        """Say what that one says, now and from now on."""
+        self.host_name, self.read_only = header.host_name, header.read_only
+        for name in ("snapshot", "progress", "alarms"):
+            self.watch(header, name, partial(setattr, self, name))
+
+    def _step(self, progress: Progress) -> Row:
+        words = progress.step_words
+        return [(f": {words}", TEXT)] if words else []

@@ -29,9 +29,10 @@ from gpumod_tui.ui.logdesk import LogDesk
 from gpumod_tui.ui.logfeed import LogFeed
 from gpumod_tui.ui.logmessages import ChooseUnits, LogRead, LogSaved, SaveLog, WantLog
 from gpumod_tui.ui.messages import Ask, CatalogChanged, EndWish, Fault, ManagerEvent, PlanMade, SnapshotTaken, UnitWish
-from gpumod_tui.ui.notices import failures
+from gpumod_tui.ui.notices import Notice, bad_end, failures
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.palette import UnitColours
+from gpumod_tui.ui.progress import Progress
 from gpumod_tui.ui.progress import title as switch_title
 from gpumod_tui.ui.read_only import looking_only
 from gpumod_tui.ui.screens.commands import CommandScreen
@@ -178,7 +179,7 @@ class GpumodApp(DressedApp):
         self._now = snapshot.at
         self.history.add(snapshot)
         for notice in failures(self.dashboard.snapshot, snapshot):
-            self.notify(notice.text, title=notice.title, severity="error", markup=False)
+            self._tell_notice(notice)
         self.dashboard.snapshot = snapshot
         self._feed.see(frozenset(view.state.unit for view in snapshot.services))
         self._desk.show(snapshot)
@@ -197,8 +198,19 @@ class GpumodApp(DressedApp):
             return
         ended = self._switches.follow(event)
         self.history.marks.follow(event, self._now)
-        if ended is not None and 0 < self.options.bell_after_s < self._now - ended.at:
+        if ended is not None:
+            self._tell_end(ended)
+
+    def _tell_end(self, ended: Progress) -> None:
+        """To somebody who looks elsewhere, on this terminal or on another one."""
+        notice = bad_end(ended)
+        if notice is not None and not (self.screen is self.dashboard and self.dashboard.shows_steps):
+            self._tell_notice(notice)
+        if 0 < self.options.bell_after_s < self._now - ended.at:
             self.ring(f"{ended.title}: {ended.end_words}")
+
+    def _tell_notice(self, notice: Notice) -> None:
+        self.notify(notice.text, title=notice.title, severity=notice.severity, markup=False)
 
     def on_fault(self, message: Fault) -> None:
         """A thread ended in an error; the journal's is told again, empty, when it works."""

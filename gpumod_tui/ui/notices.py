@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from textual.notifications import SeverityLevel
+
 from gpumod_tui.core.models import ActiveState, Snapshot
+from gpumod_tui.core.results import Outcome
 from gpumod_tui.ui.alarms import alarms_of
-from gpumod_tui.ui.format import harmless
+from gpumod_tui.ui.format import harmless, in_gib
+from gpumod_tui.ui.progress import Progress
 
 _TELLS_OSC_9: Final = frozenset(("iTerm.app", "WezTerm", "ghostty", "WarpTerminal", "rio"))
 _TERMS_OSC_9: Final = ("xterm-ghostty", "xterm-kitty", "foot", "wezterm")
@@ -18,6 +22,7 @@ class Notice:
 
     title: str
     text: str
+    severity: SeverityLevel = "error"
 
 
 def failures(before: Snapshot | None, after: Snapshot) -> tuple[Notice, ...]:
@@ -41,6 +46,16 @@ def failures(before: Snapshot | None, after: Snapshot) -> tuple[Notice, ...]:
     new = [alarm for alarm in alarms_of(after.gpus) if alarm.key not in old_alarms]
     found += [Notice(f"GPU {alarm.gpu}", alarm.words) for alarm in new]
     return tuple(found)
+
+
+def bad_end(ended: Progress) -> Notice | None:
+    """What to tell where the steps of a switch are not in sight; None: it ended well."""
+    if ended.result is None or not ended.failed:
+        return None
+    reasons = [error.message for error in ended.result.errors[:1]]
+    told = ": ".join([ended.end_words, *reasons])
+    wanted = ended.result.outcome is Outcome.CANCELLED
+    return Notice(ended.title, harmless(in_gib(told)), "warning" if wanted else "error")
 
 
 def desktop_notice(text: str, environ: Mapping[str, str]) -> str:

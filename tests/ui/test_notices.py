@@ -4,13 +4,14 @@ import pytest
 from textual.widgets._toast import Toast
 
 from gpumod_tui.core.events import SwitchEnded, SwitchStarted
+from gpumod_tui.core.records import SwitchError
 from gpumod_tui.core.results import ModeResult, Outcome
 from gpumod_tui.ui.dressed_app import MOST_TOASTS
 from gpumod_tui.ui.notices import desktop_notice, failures
 from gpumod_tui.ui.options import ViewOptions
 from tests.ui.counted import CountedApp
 from tests.ui.played import Box, until
-from tests.ui.test_screens import shown
+from tests.ui.test_screens import begin, shown
 
 
 def test_what_fails_between_two_looks_is_told_once() -> None:
@@ -76,6 +77,54 @@ async def test_the_bell_rings_when_a_long_switch_ends(
     text = "".join(written)
     assert text.count("\x1b]9;gpumod: Switch to nemotron: ") == rings
     assert text.replace("\x1b]9;gpumod: Switch to nemotron: " + words + "\x07", "").count("\x07") == rings
+
+
+ERRORS = (SwitchError("VRAM not released: free 4139 MiB", hint="nvidia-smi"), SwitchError("and more"))
+
+
+def end(box: Box, outcome: Outcome) -> None:
+    box.emit(SwitchEnded(ModeResult(outcome is Outcome.DONE, "nemotron", errors=ERRORS, outcome=outcome)))
+
+
+def toasts(box: Box) -> list[tuple[str, str, str]]:
+    return [(toast.title, toast.message, toast.severity) for toast in box.app._notifications]
+
+
+@pytest.mark.parametrize("keys", ["enter", "w", "m", "h", "question_mark", "z"])
+async def test_a_switch_that_fails_out_of_sight_is_told(keys: str) -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(120, 40)) as pilot:
+        await shown(box, pilot)
+        await pilot.press(keys)
+        await pilot.pause()
+        begin(box)
+        end(box, Outcome.FAILED)
+        told = ("✖ Switch to nemotron", "failed: VRAM not released: free 4.0 GiB", "error")
+        await until(pilot, lambda: toasts(box) == [told])
+
+
+@pytest.mark.parametrize(
+    ("keys", "outcome", "told"),
+    [
+        ("h", Outcome.DONE, []),
+        ("h", Outcome.CANCELLED, [("! Switch to nemotron", "cancelled: VRAM not released: free 4.0 GiB", "warning")]),
+        ("", Outcome.FAILED, []),
+    ],
+)
+async def test_a_good_end_and_one_in_sight_are_no_toast(
+    keys: str, outcome: Outcome, told: list[tuple[str, str, str]]
+) -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(120, 40)) as pilot:
+        await shown(box, pilot)
+        await pilot.press(*keys)
+        await pilot.pause()
+        begin(box)
+        end(box, outcome)
+        board = box.app.dashboard
+        await until(pilot, lambda: board.progress is not None and not board.progress.running)
+        await pilot.pause()
+        assert toasts(box) == told
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,11 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
             self.share_rows()
 
     @property
+    def shows_steps(self) -> bool:
+        """The steps of a switch stand on it, and why it failed."""
+        return self.steps.display and not self.zoomed
+
+    @property
     def log_names(self) -> tuple[str, ...]:
         """Services whose journal can be chosen."""
         views = self.snapshot.services if self.snapshot is not None else ()

@@ -3,6 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 from textual.app import App
@@ -21,6 +22,7 @@ from gpumod_tui.ui.notices import desktop_notice
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.screens.commands import CommandScreen
 from gpumod_tui.ui.screens.dashboard import Dashboard
+from gpumod_tui.ui.screens.full import FullScreen
 from gpumod_tui.ui.screens.help import HelpScreen
 from gpumod_tui.ui.skins import PLAIN, SKINS, Look
 
@@ -114,9 +116,23 @@ class DressedApp(App[None]):
         found = entries(self, self.dashboard, self.mode_ids, self._keys)
         self.push_screen(CommandScreen(found), self._do)
 
-    async def _do(self, entry: Entry | None) -> None:
+    def _do(self, entry: Entry | None) -> None:
+        """What belongs to the dashboard is done there, once what covers it may be closed."""
         if entry is None:
             return
+        screen = self.screen
+        if entry.node is not self and isinstance(screen, FullScreen):
+            screen.leave_for(partial(self._do_on_dashboard, entry))
+        else:
+            self.dashboard.call_next(self._act, entry)
+
+    def _do_on_dashboard(self, entry: Entry) -> None:
+        while isinstance(self.screen, FullScreen):
+            self.screen.dismiss(None)
+        # Not in the queue of a screen that is closed: what is asked there is answered to nobody.
+        self.dashboard.call_next(self._act, entry)
+
+    async def _act(self, entry: Entry) -> None:
         if entry.unit:
             self.dashboard.units.select(entry.unit)
         await self.run_action(entry.action, entry.node)

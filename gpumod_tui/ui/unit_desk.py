@@ -95,6 +95,9 @@ class UnitDesk:
         return self._snapshot.at if self._snapshot is not None else 0.0
 
     def _open_details(self, service: str) -> None:
+        if self._details is not None:
+            # The key was pressed again before the screen was there: of two, only one would be kept up to date.
+            return
         screen = DetailsScreen(service, self._colours, read_only=self._read_only)
         screen.set_reactive(DetailsScreen.view, self._view_of(service))
         self._details = screen

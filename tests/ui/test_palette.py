@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from gpumod_tui.core.models import Mode
@@ -11,6 +12,12 @@ from gpumod_tui.ui.app import GpumodApp
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.screens.ask import PlanScreen
 from gpumod_tui.ui.screens.commands import CommandScreen
+from gpumod_tui.ui.screens.details import DetailsScreen
+from gpumod_tui.ui.screens.mode_editor import ModeEditor
+from gpumod_tui.ui.screens.question import QuestionScreen
+from gpumod_tui.ui.screens.switches import SwitchesScreen
+from gpumod_tui.ui.screens.what_if import WhatIfScreen
+from gpumod_tui.ui.widgets.sheet import Sheet
 from tests.ui.played import Box, until
 from tests.ui.test_screens import shown
 
@@ -63,6 +70,74 @@ async def test_modes_beyond_the_ninth_are_reached_by_name() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
         assert box.commands.asked == [("plan", "mode-11")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind"), [("enter", DetailsScreen), ("w", WhatIfScreen), ("h", SwitchesScreen), ("m n", ModeEditor)]
+)
+async def test_what_is_chosen_over_a_full_screen_is_done_on_the_dashboard(keys: str, kind: type[object]) -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        await shown(box, pilot)
+        for typed, asked in (("to rag", ("plan", "rag")), ("emb start", ("plan", "start", "vllm-embedding"))):
+            await pilot.press(*keys.split())
+            await until(pilot, lambda: isinstance(box.app.screen, kind))
+            await opened(box, pilot, typed)
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
+            assert len(box.app.screen_stack) == 2
+            assert box.commands.asked[-1] == asked
+            await pilot.press("escape")
+            await until(pilot, lambda: box.app.screen is box.app.dashboard)
+
+
+async def test_details_chosen_over_details_take_their_place_and_are_kept_up_to_date() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        await shown(box, pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(box.app.screen, DetailsScreen))
+        await opened(box, pilot, "glm details")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(box.app.screen, DetailsScreen))
+        assert len(box.app.screen_stack) == 2
+        box.host.die("glm-code")
+        box.clock.advance(3.0)
+        box.snapshots.push(box.look())
+        await until(pilot, lambda: "exit-code" in box.app.screen.query_one(Sheet).text())
+        await pilot.press("escape")
+        await until(pilot, lambda: box.app.screen is box.app.dashboard)
+
+
+async def test_what_was_changed_in_a_mode_is_lost_only_after_a_yes() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        await shown(box, pilot)
+        await pilot.press("m", "n")
+        await until(pilot, lambda: isinstance(box.app.screen, ModeEditor))
+        await pilot.press("x")
+        for answer in ("escape", "y"):
+            assert isinstance(box.app.screen, ModeEditor)
+            await opened(box, pilot, "to rag")
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(box.app.screen, QuestionScreen))
+            assert box.commands.asked == []
+            await pilot.press(answer)
+            await pilot.pause()
+        await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
+        assert box.commands.asked == [("plan", "rag")]
+
+
+async def test_what_is_everywhere_leaves_a_full_screen_open() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        await shown(box, pilot)
+        await pilot.press("h")
+        before = box.app.theme
+        await opened(box, pilot, "next theme")
+        await pilot.press("enter")
+        await until(pilot, lambda: box.app.theme != before)
+        assert isinstance(box.app.screen, SwitchesScreen)
 
 
 async def test_what_does_not_match_is_said_and_backspace_and_escape_lead_back() -> None:

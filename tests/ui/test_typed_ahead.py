@@ -7,8 +7,10 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
+from gpumod_tui.ui.messages import UnitWish
 from gpumod_tui.ui.screens.ask import PlanScreen
 from gpumod_tui.ui.screens.commands import CommandScreen
+from gpumod_tui.ui.screens.details import DetailsScreen
 from gpumod_tui.ui.widgets.plan import PlanView
 from tests.ui.played import Box, plan_for, until
 from tests.ui.test_screens import shown
@@ -66,6 +68,17 @@ async def test_a_plan_does_not_open_over_what_was_opened_meanwhile() -> None:
         assert not [screen for screen in box.app.screen_stack if isinstance(screen, PlanScreen)]
         await pilot.press("enter")
         assert ("submit", "blank") not in box.commands.asked
+
+
+async def test_a_key_that_is_pressed_twice_opens_one_screen() -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=(120, 40)) as pilot:
+        await shown(box, pilot)
+        for _ in range(2):
+            box.app.post_message(UnitWish("details", "glm-code"))
+        await until(pilot, lambda: isinstance(box.app.screen, DetailsScreen))
+        await pilot.pause()
+        assert len(box.app.screen_stack) == 2
 
 
 async def opened_plan(box: Box, pilot: Pilot[None]) -> PlanScreen:

@@ -1,5 +1,6 @@
 """The base of what covers the dashboard whole, but for its first line."""
 
+from collections.abc import Callable
 from typing import Final
 
 from textual.screen import Screen, ScreenResultType
@@ -30,6 +31,10 @@ class FullScreen(Screen[ScreenResultType]):
     def on_resize(self) -> None:
         """The terminal changed."""
         self._make_room()
+
+    def leave_for(self, do: Callable[[], object]) -> None:
+        """Something else is to be done, which closes this screen: do it, unless something here would be lost."""
+        do()
 
     def _make_room(self) -> None:
         self.header.display = bool(self.header_rows)

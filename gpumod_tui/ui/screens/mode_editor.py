@@ -89,11 +89,15 @@ class ModeEditor(LookingScreen):
         self._save(mode, replaces=self._mode is not None and self._mode.id == mode.id)
 
     def action_leave(self) -> None:
-        """Back; what was changed is lost only after a yes."""
+        """Back."""
+        self.leave_for(self.dismiss)
+
+    def leave_for(self, do: Callable[[], object]) -> None:
+        """What was changed is lost only after a yes."""
         if self._stand() == self._begun:
-            self.dismiss()
+            do()
             return
-        self._ask("Leave", "What you changed is not saved.", "leave it unsaved", self.dismiss)
+        self._ask("Leave", "What you changed is not saved.", "leave it unsaved", do)
 
     def _save(self, mode: Mode, *, replaces: bool) -> None:
         if not self._saving:

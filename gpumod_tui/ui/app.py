@@ -298,6 +298,10 @@ class GpumodApp(DressedApp):
         if (found.modes, found.services) != (self._catalog.modes, self._catalog.services):
             self.post_message(CatalogChanged(found))
 
+    def on_drop(self) -> None:
+        """What waits is not wanted any more."""
+        self._switches.drop()
+
     def on_cancel(self) -> None:
         """The switch that runs is to end."""
         self._switches.cancel()

@@ -43,14 +43,15 @@ def places(
 ) -> Mapping[str, Place] | None:
     """Where each pane goes, by its id; None: the screen is too small for any.
 
-    `gpus` in number, `steps` and `units` in rows that show everything; `zoomed`: the pane that has the screen;
+    `gpus` in number, `steps` and `units` in rows that show everything; `zoomed`: the pane that has the screen below
+    the steps, which get all their rows then;
     `graphs`: whether the operator wants graphs of the GPUs or bars, None: as there is room.
     """
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         return None
     fixed = {"header": Place(0, 0, width, 1), "footer": Place(0, height - 1, width, 1)}
     if zoomed:
-        return {**fixed, zoomed: Place(0, 1, width, height - 2)}
+        return {**fixed, "steps": Place(0, 1, width, steps), zoomed: Place(0, 1 + steps, width, height - 2 - steps)}
     if width >= WIDE and height >= _GRAPH_SCREEN and units > height // 3:
         left = max(_LEFT_LEAST, width * 11 // 20)
         rows = _heights_beside(height, gpus=gpus, steps=steps, units=units, width=left, graphs=graphs)

@@ -67,8 +67,12 @@ class PlanMade(Message):
         self.fitting = fitting
 
 
+class Drop(Message):
+    """The operator does not want what waits any more."""
+
+
 class Cancel(Message):
-    """The operator wants what waits to be dropped; where nothing waits, the switch that runs to be cancelled."""
+    """The operator wants the switch that runs to be cancelled."""
 
 
 class UnitWish(Message):

@@ -119,6 +119,14 @@ class Progress:
         return frozenset((*self.plan.stop, *self.plan.sleep, *self.plan.wake, *self.plan.starting, *loading))
 
     @property
+    def stopped(self) -> tuple[str, ...]:
+        """Ids of what it has stopped or put to sleep, or is about to; empty: nothing was touched yet."""
+        begun = any(line.step is Step.STOP and line.state is not StepState.WAITING for line in self.steps)
+        if self.plan is None or not begun:
+            return ()
+        return (*self.plan.stop, *self.plan.restart, *self.plan.sleep)
+
+    @property
     def seconds(self) -> float:
         """How long it took, once it has ended."""
         return sum(self.result.timings.values()) if self.result is not None else 0.0

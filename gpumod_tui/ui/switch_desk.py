@@ -19,6 +19,7 @@ from gpumod_tui.ui.palette import UnitColours
 from gpumod_tui.ui.progress import Progress, fold, is_turned_away, title
 from gpumod_tui.ui.screens.ask import PlanScreen
 from gpumod_tui.ui.screens.dashboard import Dashboard
+from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.screens.words import cancel_screen
 from gpumod_tui.ui.widgets.plan import PlanView
 
@@ -200,21 +201,33 @@ class SwitchDesk:
         elif screen is None or screen.ask is asked:
             (screen or self._open(asked)).show_plan(message.plan, message.reason, message.fitting)
 
-    def cancel(self) -> None:
-        """Drop what waits; where nothing does, ask the manager, and the switch ends by itself. One of another process
-        is asked only when that is confirmed."""
+    def drop(self) -> None:
+        """What waits for the end of a switch is not done."""
         if self._next is not None:
             self._app.notify("esc again cancels the switch", title=f"dropped: {title(self._next.target)}", markup=False)
             self._next = None
             self._show_next()
-            return
-        elsewhere = self.elsewhere
+
+    def cancel(self) -> None:
+        """Ask the switch that runs to end, which it does by itself. One of another process, and one that has stopped
+        something, only when that is confirmed."""
+        progress, elsewhere = self._dashboard.progress, self.elsewhere
         if elsewhere is not None:
             self._app.push_screen(
                 cancel_screen(title(elsewhere.target), elsewhere),
                 lambda agreed: self._cancel_elsewhere(elsewhere) if agreed else None,
             )
-        else:
+        elif progress is not None and progress.stopped and not progress.cancelling:
+            self._app.push_screen(
+                QuestionScreen("Cancel", cancel_sentence(progress), "cancel it"),
+                lambda agreed: self._cancel_own(progress) if agreed else None,
+            )
+        elif progress is not None:
+            self._cancel_own(progress)
+
+    def _cancel_own(self, asked: Progress) -> None:
+        progress = self._dashboard.progress
+        if progress is not None and progress.running and (progress.target, progress.at) == (asked.target, asked.at):
             self._cancelling()
             self._in_thread("cancel", self._commands.cancel, "cancel")
 
@@ -300,6 +313,12 @@ class SwitchDesk:
 def _target(wish: Ask) -> str:
     """As events name it."""
     return wish.name if wish.verb == "mode" else f"service {wish.verb} {wish.name}"
+
+
+def cancel_sentence(progress: Progress) -> str:
+    """What a switch that has stopped something leaves when it is cancelled."""
+    names = ", ".join(progress.stopped)
+    return f"“{progress.title}” stops {names}: what is stopped by now stays so, what it has started is stopped again."
 
 
 def must_ask(confirm: Confirm, plan: SwitchPlan) -> bool:

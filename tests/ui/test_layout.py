@@ -2,8 +2,10 @@
 
 import pytest
 
+from gpumod_tui.core.events import Step, StepEnded, SwitchEnded
+from gpumod_tui.core.results import ModeResult, Outcome
 from gpumod_tui.ui.layout import LEAST_HEIGHT, LEAST_WIDTH, Place, places
-from tests.ui.played import Box
+from tests.ui.played import Box, until
 from tests.ui.test_painting import a_crowd
 from tests.ui.test_screens import begin, shown
 
@@ -46,10 +48,11 @@ def test_many_units_on_a_wide_screen_have_the_journal_beside_them() -> None:
 
 
 def test_one_pane_may_have_the_screen() -> None:
-    assert places(80, 24, gpus=1, steps=8, units=6, zoomed="journal") == {
+    assert places(80, 24, gpus=1, steps=2, units=6, zoomed="journal") == {
         "header": Place(0, 0, 80, 1),
         "footer": Place(0, 23, 80, 1),
-        "journal": Place(0, 1, 80, 22),
+        "steps": Place(0, 1, 80, 2),
+        "journal": Place(0, 3, 80, 20),
     }
 
 
@@ -83,6 +86,26 @@ async def test_zoom_gives_the_journal_the_screen_and_back() -> None:
         await pilot.pause()
         assert board.units.region.height == 5
         assert board.focused is board.units
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 40)])
+async def test_a_switch_is_told_above_what_is_zoomed(size: tuple[int, int]) -> None:
+    box = Box("glm-code")
+    async with box.app.run_test(size=size) as pilot:
+        await shown(box, pilot)
+        board = box.app.dashboard
+        await pilot.press("z")
+        begin(box)
+        await until(pilot, lambda: "▸ load" in board.steps.text())
+        assert "Switch to nemotron" in board.steps.text().splitlines()[0]
+        assert (board.steps.region.y, board.steps.region.height) == (1, 2)
+        assert board.journal.region.height == size[1] - 4
+        box.emit(StepEnded(Step.LOAD, False, "out of memory", 9.0))
+        box.emit(SwitchEnded(ModeResult(False, "nemotron", outcome=Outcome.FAILED)))
+        await until(pilot, lambda: "out of memory" in board.steps.text())
+        assert "Switch to nemotron: failed" in board.steps.text()
+        assert "r retry" in board.footer.text()
+        assert board.journal.region.height >= 5
 
 
 async def test_what_a_switch_needs_is_there_on_a_tiny_screen() -> None:

@@ -9,6 +9,7 @@ from gpumod_tui.core.config import Confirm
 from gpumod_tui.core.elsewhere import SwitchWatch
 from gpumod_tui.core.events import (
     Event,
+    Planned,
     Step,
     StepEnded,
     StepProgress,
@@ -29,9 +30,11 @@ from gpumod_tui.ui.messages import CatalogChanged
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.progress import Progress
 from gpumod_tui.ui.screens.ask import PlanScreen
+from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.screens.words import Words, WordsScreen
 from gpumod_tui.ui.widgets.modes import ModeBar
 from gpumod_tui.ui.widgets.plan import PlanView
+from tests.ui.pictures import picture
 from tests.ui.played import Box, plan_for, until
 from tests.ui.test_screens import begin, shown
 
@@ -342,6 +345,97 @@ class TestRunning:
             await shown(box, pilot)
             load = next(line for line in steps_text(box).splitlines() if "▸ load" in line)
             assert "7.0 s" in load
+
+
+class TestEscape:
+    @pytest.mark.parametrize(("stop", "asks"), [(("glm-code",), True), ((), False)])
+    async def test_asks_before_it_cancels_what_has_stopped_something(self, stop: tuple[str, ...], asks: bool) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=(80, 24)) as pilot:
+            await shown(box, pilot)
+            box.emit(SwitchStarted("nemotron", box.clock.time()))
+            box.emit(Planned(replace(STOPS, stop=stop)))
+            box.emit(StepStarted(Step.STOP))
+            await pilot.pause()
+            await pilot.press("escape")
+            if asks:
+                await until(pilot, lambda: isinstance(box.app.screen, QuestionScreen))
+                assert "stops glm-code" in picture(box.app)
+                await pilot.press("escape")
+                await pilot.pause()
+                assert box.commands.asked == []
+                await pilot.press("escape")
+                await until(pilot, lambda: isinstance(box.app.screen, QuestionScreen))
+                await pilot.press("y")
+            await until(pilot, lambda: box.commands.asked == [("cancel",)])
+            await until(pilot, lambda: "cancelling" in steps_text(box))
+            await pilot.press("escape")
+            await until(pilot, lambda: box.commands.asked == [("cancel",)] * 2)
+
+    async def test_cancels_at_once_as_long_as_nothing_was_stopped(self) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=(80, 24)) as pilot:
+            await shown(box, pilot)
+            box.emit(SwitchStarted("nemotron", box.clock.time()))
+            box.emit(Planned(STOPS))
+            box.emit(StepStarted(Step.PREFLIGHT))
+            await pilot.pause()
+            await pilot.press("escape")
+            await until(pilot, lambda: box.commands.asked == [("cancel",)])
+
+    async def test_what_is_agreed_to_after_its_end_cancels_nothing(self) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=(80, 24)) as pilot:
+            await shown(box, pilot)
+            begin(box)
+            await pilot.pause()
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(box.app.screen, QuestionScreen))
+            box.emit(SwitchEnded(ModeResult(True, "nemotron")))
+            box.emit(SwitchStarted("rag", box.clock.time()))
+            await pilot.pause()
+            await pilot.press("y")
+            await pilot.pause(0.05)
+            assert box.commands.asked == []
+
+    @pytest.mark.parametrize(("key", "words"), [("z", "journal alone"), ("space", "frozen graph")])
+    async def test_leaves_the_zoom_or_a_frozen_graph_and_nothing_else(self, key: str, words: str) -> None:
+        box = Box("glm-code")
+        box.film(60)
+        async with box.app.run_test(size=(120, 40)) as pilot:
+            await shown(box, pilot)
+            board = box.app.dashboard
+            begin(box)
+            await until(pilot, lambda: "esc cancels" in steps_text(box))
+            await pilot.press(key)
+            assert board.zoomed or board.gpus.frozen, words
+            await until(pilot, lambda: "▸ load" in steps_text(box) and "esc" not in steps_text(box))
+            assert "esc cancel" not in board.footer.text()
+            await pilot.press("escape")
+            assert not board.zoomed
+            assert not board.gpus.frozen
+            await until(pilot, lambda: "esc cancels" in steps_text(box))
+            assert box.app.screen is board, "nothing is asked"
+            await pilot.press(key)
+            box.emit(SwitchEnded(ModeResult(False, "nemotron", outcome=Outcome.FAILED)))
+            await until(pilot, lambda: "Switch to nemotron: failed" in steps_text(box))
+            await pilot.press("escape")
+            assert "Switch to nemotron: failed" in steps_text(box)
+            await pilot.press("escape")
+            assert board.progress is None
+        assert box.commands.asked == []
+
+    async def test_what_waits_is_not_dropped_from_a_zoomed_journal(self) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=(120, 40)) as pilot:
+            await shown(box, pilot)
+            begin(box)
+            await pilot.pause()
+            await pilot.press("3", "z")
+            await until(pilot, lambda: "then code" in steps_text(box))
+            await pilot.press("escape")
+            await pilot.pause()
+            assert "then code" in steps_text(box)
 
 
 class TestFailure:

@@ -11,6 +11,7 @@ from gpumod_tui.core.results import ModeResult, Outcome
 from gpumod_tui.ui.messages import UnitWish
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.screens.ask import PlanScreen
+from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.screens.words import Words
 from tests.ui.played import Box, until
 from tests.ui.test_screens import begin, shown
@@ -65,6 +66,8 @@ async def test_escape_drops_what_waits_before_it_cancels_what_runs() -> None:
         assert "dropped: Switch to code: esc again cancels the switch" in toasts(box)
         assert box.commands.asked == []
         await pilot.press("escape")
+        await until(pilot, lambda: isinstance(box.app.screen, QuestionScreen))
+        await pilot.press("y")
         await until(pilot, lambda: box.commands.asked == [("cancel",)])
         end(box, Outcome.CANCELLED)
         await until(pilot, lambda: "cancelled" in heading(box))

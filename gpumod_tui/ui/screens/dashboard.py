@@ -14,7 +14,7 @@ from gpumod_tui.core.view import View
 from gpumod_tui.ui.keys import ends
 from gpumod_tui.ui.layout import Place, places
 from gpumod_tui.ui.logentry import Batch
-from gpumod_tui.ui.messages import Ask, Cancel, UnitWish
+from gpumod_tui.ui.messages import Ask, Cancel, Drop, UnitWish
 from gpumod_tui.ui.palette import UnitColours
 from gpumod_tui.ui.progress import Progress
 from gpumod_tui.ui.screens.gpu_keys import GPU_KEYS, GpuKeys
@@ -139,7 +139,7 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
     def on_mount(self) -> None:
         """The first layout."""
         self.journal.pattern = self._wanted_filter
-        self.bindings_updated_signal.subscribe(self, lambda _screen: self._hint_beside_modes())
+        self.bindings_updated_signal.subscribe(self, lambda _screen: self._say_keys())
         self.share_rows()
 
     def on_resize(self) -> None:
@@ -252,17 +252,26 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
             _, verb, name, model = [*self.progress.target.split(" ", 3), "", "", ""][:4]
             self.post_message(UnitWish(verb, name, model) if model else Ask(verb, name))
 
+    @property
+    def _aside(self) -> bool:
+        """The journal has the screen or the graph stands still: `esc` ends that and nothing else."""
+        return self.zoomed or self.gpus.frozen
+
+    @property
+    def _waits(self) -> bool:
+        return self.progress is not None and self.progress.running and bool(self.progress.waiting)
+
     def may_drop(self) -> bool:
         """Something waits for the end of a switch."""
-        return self.progress is not None and self.progress.running and bool(self.progress.waiting)
+        return self._waits and not self._aside
 
     def action_drop(self) -> None:
         """It waits no more; a switch that runs goes on."""
-        self.post_message(Cancel())
+        self.post_message(Drop())
 
     def may_cancel(self) -> bool:
         """A switch runs, and nothing waits for its end."""
-        return self.progress is not None and self.progress.running and not self.may_drop()
+        return self.progress is not None and self.progress.running and not self._waits and not self._aside
 
     def action_cancel(self) -> None:
         """Ask the switch that runs to end."""
@@ -280,17 +289,18 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
 
     def may_close(self) -> bool:
         """Something is shown that can be closed."""
-        shown = self.progress is not None or self.zoomed or self.gpus.frozen or bool(self.journal.units)
-        return not self.may_cancel() and not self.may_drop() and shown
+        if self.progress is not None and self.progress.running:
+            return self._aside
+        return self._aside or self.progress is not None or bool(self.journal.units)
 
     def action_close(self) -> None:
-        """The end of a switch first, then the zoom, a frozen graph, the choice of one unit's journal."""
-        if self.progress is not None:
-            self.progress = None
-        elif self.zoomed:
+        """The zoom first, then a frozen graph, the end of a switch, the choice of one unit's journal."""
+        if self.zoomed:
             self.zoomed = False
         elif self.gpus.frozen:
-            self.gpus.unfreeze()
+            self.action_unfreeze()
+        elif self.progress is not None:
+            self.progress = None
         else:
             self.journal.units = frozenset()
 
@@ -338,6 +348,11 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
             return result.errors[0].unit.removesuffix(".service")
         return self.units.selected.id if self.units.selected else ""
 
+    def _rows_of_steps(self, width: int) -> int:
+        """All that they want; above a zoomed pane heading and step, and the keys after a failure."""
+        wanted = self.steps.wanted_height(width)
+        return min(wanted, 2 + self.may_retry()) if self.zoomed else wanted
+
     def share_rows(self) -> None:
         """Share the rows of the screen out, as it is now."""
         reading = self.snapshot.gpus if self.snapshot is not None else None
@@ -346,7 +361,7 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
             width,
             height,
             gpus=max(1, len(reading.gpus)) if reading else 1,
-            steps=self.steps.wanted_height(width),
+            steps=self._rows_of_steps(width),
             units=self.units.wanted_height,
             zoomed="journal" if self.zoomed else "",
             graphs=self.gpus.graphs,
@@ -366,7 +381,9 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
             # What is hidden loses the focus.
             (self.journal if self.zoomed else self.units).focus()
         self.footer.offer()
-        self._hint_beside_modes()
+        self._say_keys()
 
-    def _hint_beside_modes(self) -> None:
+    def _say_keys(self) -> None:
+        """Where they stand beside what they act on."""
+        self.steps.aside = self._aside
         self.modes.ends = ends(self.active_bindings, self.app.get_key_display, BESIDE_MODES)

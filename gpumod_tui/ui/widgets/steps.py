@@ -46,6 +46,8 @@ class StepList(Painted):
     """Unix time, seconds; of the newest snapshot."""
     lines: var[tuple[LogLine, ...]] = var(())
     """The newest line of each unit that the switch touches, the newest last."""
+    aside: var[bool] = var(False)
+    """`esc` is not meant for it now."""
 
     def __init__(self, colours: UnitColours, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -61,6 +63,10 @@ class StepList(Painted):
 
     def watch_lines(self) -> None:
         """A unit said something."""
+        self.repaint()
+
+    def watch_aside(self) -> None:
+        """Another key leads out of it, or none does."""
         self.repaint()
 
     def wanted_height(self, width: int) -> int:
@@ -96,7 +102,7 @@ class StepList(Painted):
             if progress.then:
                 name = progress.title if width >= _WITH_TIME else progress.title.removeprefix("Switch to ")
                 title = [(name, STRONG), (f", then {progress.then}", WARN)]
-            keys: Row = [("esc", KEY), (" drops it" if progress.then else " cancels", DIM)]
+            keys: Row = [("esc", KEY), (" drops it" if progress.then else " cancels", DIM)] if not self.aside else []
             if progress.cancelling and not progress.then:
                 keys = [("cancelling…", WARN)]
             elapsed = fmt.seconds(max(0.0, self.now - progress.at))

@@ -39,34 +39,58 @@ class Place(NamedTuple):
 
 
 def places(
-    width: int, height: int, *, gpus: int, steps: int, units: int, zoomed: str = "", graphs: bool | None = None
+    width: int,
+    height: int,
+    *,
+    gpus: int,
+    steps: int,
+    units: int,
+    planning: int = 0,
+    zoomed: str = "",
+    graphs: bool | None = None,
 ) -> Mapping[str, Place] | None:
     """Where each pane goes, by its id; None: the screen is too small for any.
 
-    `gpus` in number, `steps` and `units` in rows that show everything; `zoomed`: the pane that has the screen below
-    the steps, which get all their rows then;
-    `graphs`: whether the operator wants graphs of the GPUs or bars, None: as there is room.
+    `gpus` in number, `steps`, `units` and `planning` in rows that show everything; `zoomed`: the pane that has the
+    screen below steps and planning, which get all their rows then; `graphs`: whether the operator wants graphs of the
+    GPUs or bars, None: as there is room.
     """
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         return None
     fixed = {"header": Place(0, 0, width, 1), "footer": Place(0, height - 1, width, 1)}
     if zoomed:
-        return {**fixed, "steps": Place(0, 1, width, steps), zoomed: Place(0, 1 + steps, width, height - 2 - steps)}
+        rows = {"planning": planning, "steps": steps, zoomed: height - 2 - planning - steps}
+        return {**fixed, **_stack(width, rows)}
     if width >= WIDE and height >= _GRAPH_SCREEN and units > height // 3:
         left = max(_LEFT_LEAST, width * 11 // 20)
-        rows = _heights_beside(height, gpus=gpus, steps=steps, units=units, width=left, graphs=graphs)
-        return {**fixed, **_stack(left, rows), "journal": Place(left + 1, 1, width - left - 1, height - 2)}
-    rows = heights(height, gpus=gpus, steps=steps, units=units, width=width, graphs=graphs)
-    stacked = _stack(width, rows)
+        rows = _heights_beside(height, gpus=gpus, steps=steps + planning, units=units, width=left, graphs=graphs)
+        return {
+            **fixed,
+            **_stack(left, _in_order(rows, planning)),
+            "journal": Place(left + 1, 1, width - left - 1, height - 2),
+        }
+    rows = heights(height, gpus=gpus, steps=steps + planning, units=units, width=width, graphs=graphs)
+    stacked = _stack(width, _in_order(rows, planning))
     top = sum(rows.values()) + 2
     return {**fixed, **stacked, "journal": Place(0, top, width, max(0, height - 1 - top))}
+
+
+def _in_order(rows: Mapping[str, int], planning: int) -> dict[str, int]:
+    """From top to bottom; what is being planned takes its row from the steps."""
+    planning = min(planning, rows["steps"])
+    return {
+        "gpus": rows["gpus"],
+        "modes": 1,
+        "planning": planning,
+        "steps": rows["steps"] - planning,
+        "units": rows["units"],
+    }
 
 
 def _stack(width: int, rows: Mapping[str, int]) -> dict[str, Place]:
     done: dict[str, Place] = {}
     y = 1
-    for name in ("gpus", "modes", "steps", "units"):
-        high = 1 if name == "modes" else rows[name]
+    for name, high in rows.items():
         done[name] = Place(0, y, width, high)
         y += high
     return done

@@ -52,23 +52,23 @@ class Ask(Message):
 
 
 class PlanMade(Message):
-    """The answer to an `Ask`: what would be done. `plan` None: it cannot be planned, `reason` says why.
+    """What a look at the box for an `Ask` came to. `plan` None: it cannot be planned, `reason` says why.
 
-    `fitting`: modes that would fit instead, where this one does not; None: not known.
+    `look`: number of that look; `fitting`: modes that would fit instead, where this one does not; None: not known.
     """
 
     def __init__(
-        self, ask: Ask, plan: SwitchPlan | None, reason: str = "", fitting: tuple[str, ...] | None = None
+        self, look: int, plan: SwitchPlan | None, reason: str = "", fitting: tuple[str, ...] | None = None
     ) -> None:
         super().__init__()
-        self.ask = ask
+        self.look = look
         self.plan = plan
         self.reason = reason
         self.fitting = fitting
 
 
 class Drop(Message):
-    """The operator does not want what waits any more."""
+    """The operator does not want what is being planned, or what waits for the end of a switch, any more."""
 
 
 class Cancel(Message):

@@ -73,8 +73,8 @@ class SwitchDesk:
         self._now = 0.0
         self._ended_at: float | None = None
         """When a good end came on screen; None: there is none."""
-        self._planning = False
-        """A thread looks at the box."""
+        self._look = 0
+        """Number of the newest look at the box for a plan; what an older one finds comes too late."""
         self._asked: Ask | None = None
         """The newest wish, until its plan is on screen."""
         self._planned_for: object = None
@@ -182,14 +182,13 @@ class SwitchDesk:
 
     def made(self, message: PlanMade) -> None:
         """Show the plan and ask, unless the wish or the box is another one by now; or carry it out, as configured."""
-        self._planning = False
         asked = self._asked
-        if asked is None:
+        if asked is None or message.look != self._look:
             return
-        if message.ask is not asked or self.running is not None or self.elsewhere is not None:
+        self._forget()
+        if self.running is not None or self.elsewhere is not None:
             self._plan_for(asked)
             return
-        self._asked = None
         insists, self._insists = self._insists, False
         screen = self._screen
         if screen is None and message.plan is not None and not (insists or must_ask(self._confirm, message.plan)):
@@ -202,8 +201,11 @@ class SwitchDesk:
             (screen or self._open(asked)).show_plan(message.plan, message.reason, message.fitting)
 
     def drop(self) -> None:
-        """What waits for the end of a switch is not done."""
-        if self._next is not None:
+        """What is being planned, or else what waits for the end of a switch, is not done."""
+        if self._asked is not None and self._screen is None:
+            self._forget()
+            self._insists = False
+        elif self._next is not None:
             self._app.notify("esc again cancels the switch", title=f"dropped: {title(self._next.target)}", markup=False)
             self._next = None
             self._show_next()
@@ -243,17 +245,12 @@ class SwitchDesk:
     # -- plans -------------------------------------------------------------------------------------------------
 
     def _plan_for(self, wish: Ask) -> None:
-        """In a thread: a plan looks at the whole box. Not while a switch runs: what that has half done is gone when
-        this one's turn comes."""
+        """Not while a switch runs: what that has half done is gone when this one's turn comes."""
         running, elsewhere = self.running, self.elsewhere
         if running is None and elsewhere is None:
-            self._asked = wish
-            if not self._planning:
-                self._planning = True
-                self._planned_for, self._planned_at = _stands(self._dashboard.snapshot), self._now
-                self._in_thread(f"plan {wish.name}", lambda: self._plan(wish), "plan")
+            self._look_for(wish)
             return
-        self._asked = None
+        self._forget()
         if self._screen is None and running is not None and not wish.is_blank:
             self._let_wait(wish)
             return
@@ -266,7 +263,24 @@ class SwitchDesk:
         else:
             screen.show_later(title(running or ""))
 
-    def _plan(self, wish: Ask) -> None:
+    def _look_for(self, wish: Ask) -> None:
+        """In a thread: a plan looks at the whole box, which may take long. It waits for no other look, for it may be
+        the way back; nor is there a second one for the same."""
+        if self._asked is not None and _target(self._asked) == _target(wish):
+            return
+        self._asked = wish
+        self._look = look = self._look + 1
+        self._planned_for, self._planned_at = _stands(self._dashboard.snapshot), self._now
+        if self._screen is None:
+            self._dashboard.planning.title = title(_target(wish))
+        self._in_thread(f"plan {wish.name}", lambda: self._plan(wish, look), "plan")
+
+    def _forget(self) -> None:
+        """Whatever is being planned is wanted no more."""
+        self._asked = None
+        self._dashboard.planning.title = ""
+
+    def _plan(self, wish: Ask, look: int) -> None:
         plan: SwitchPlan | None = None
         fitting: tuple[str, ...] | None = None
         reason = ""
@@ -279,7 +293,7 @@ class SwitchDesk:
             reason = f"{error} ({error.hint})" if error.hint else str(error)
         except Exception as error:  # noqa: BLE001 - a thread's exception is shown nowhere else
             reason = f"planning failed: {error!r}"
-        self._app.post_message(PlanMade(wish, plan, reason, fitting))
+        self._app.post_message(PlanMade(look, plan, reason, fitting))
 
     def _open(self, wish: Ask) -> PlanScreen:
         what = f"Switch to {wish.name}" if wish.verb == "mode" else f"{wish.verb.capitalize()} {wish.name}"
@@ -288,7 +302,8 @@ class SwitchDesk:
         return screen
 
     def _close(self, wish: Ask, *, agreed: bool) -> None:
-        self._asked = self._screen = None
+        self._forget()
+        self._screen = None
         if agreed and self.running is not None and not wish.is_blank:
             self._let_wait(wish)
         elif agreed:

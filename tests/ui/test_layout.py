@@ -20,8 +20,9 @@ def cells(place: Place) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("gpus", [1, 2, 8, 16])
 @pytest.mark.parametrize("steps", [0, 8, 20])
 @pytest.mark.parametrize("units", [2, 6, 35])
-def test_panes_share_the_screen(width: int, height: int, gpus: int, steps: int, units: int) -> None:
-    wanted = places(width, height, gpus=gpus, steps=steps, units=units)
+@pytest.mark.parametrize("planning", [0, 1])
+def test_panes_share_the_screen(width: int, height: int, gpus: int, steps: int, units: int, planning: int) -> None:
+    wanted = places(width, height, gpus=gpus, steps=steps, units=units, planning=planning)
     assert wanted is not None
     screen = cells(Place(0, 0, width, height))
     seen: set[tuple[int, int]] = set()
@@ -31,6 +32,7 @@ def test_panes_share_the_screen(width: int, height: int, gpus: int, steps: int, 
         assert not here & seen, name
         seen |= here
     assert wanted["units"].height >= 2
+    assert wanted["planning"].height == planning
     assert wanted["journal"].height >= 2
     assert wanted["footer"].y == height - 1
 
@@ -48,11 +50,12 @@ def test_many_units_on_a_wide_screen_have_the_journal_beside_them() -> None:
 
 
 def test_one_pane_may_have_the_screen() -> None:
-    assert places(80, 24, gpus=1, steps=2, units=6, zoomed="journal") == {
+    assert places(80, 24, gpus=1, steps=2, units=6, planning=1, zoomed="journal") == {
         "header": Place(0, 0, 80, 1),
         "footer": Place(0, 23, 80, 1),
-        "steps": Place(0, 1, 80, 2),
-        "journal": Place(0, 3, 80, 20),
+        "planning": Place(0, 1, 80, 1),
+        "steps": Place(0, 2, 80, 2),
+        "journal": Place(0, 4, 80, 19),
     }
 
 
@@ -67,7 +70,8 @@ async def test_a_screen_too_small_says_so_and_comes_back(size: tuple[int, int]) 
         assert [widget for widget in board.query("Painted") if widget.display] == [board.too_small]
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
-        assert [widget.id for widget in board.query("Painted") if not widget.display] == ["steps", None]
+        hidden = [widget.id for widget in board.query("Painted") if not widget.display]
+        assert hidden == ["planning", "steps", None]
         assert "glm-code" in board.units.text()
         assert board.focused is board.units
 

@@ -28,6 +28,7 @@ from gpumod_tui.ui.widgets.gpus import GpuPanel
 from gpumod_tui.ui.widgets.header import HeaderLine
 from gpumod_tui.ui.widgets.journal import JournalView
 from gpumod_tui.ui.widgets.modes import ModeBar
+from gpumod_tui.ui.widgets.planning import PlanningLine
 from gpumod_tui.ui.widgets.steps import StepList, as_text
 from gpumod_tui.ui.widgets.units import UnitTable
 
@@ -95,6 +96,7 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
         self.header = HeaderLine(host_name, read_only=read_only, id="header")
         self.gpus = GpuPanel(history, colours, id="gpus")
         self.modes = ModeBar(registry, self.places, id="modes")
+        self.planning = PlanningLine(id="planning")
         self.steps = StepList(colours, id="steps")
         self.units = UnitTable(colours, id="units")
         self.journal = JournalView(colours, name_width, read_only=read_only, id="journal")
@@ -103,7 +105,16 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
         """The newest line of each unit since the switch on screen began, the newest last."""
         self._said_in: tuple[str, float] | None = None
         self.too_small = TooSmall()
-        self._panes = (self.header, self.gpus, self.modes, self.steps, self.units, self.journal, self.footer)
+        self._panes = (
+            self.header,
+            self.gpus,
+            self.modes,
+            self.planning,
+            self.steps,
+            self.units,
+            self.journal,
+            self.footer,
+        )
         self._places: dict[str | None, Place | None] = {}
         self.journal.units = frozenset(view.log_units).intersection(registry.services)
         self.journal.set_reactive(JournalView.priority, view.log_level if 0 <= view.log_level <= 7 else 7)
@@ -149,6 +160,11 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
     def on_gpu_panel_reshaped(self) -> None:
         """Graphs want other rows than bars."""
         self.share_rows()
+
+    def on_planning_line_changed(self) -> None:
+        """A plan takes a while, or is there."""
+        self.share_rows()
+        self.refresh_bindings()
 
     def watch_snapshot(self, snapshot: Snapshot | None) -> None:
         """Hand it on."""
@@ -262,16 +278,17 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
         return self.progress is not None and self.progress.running and bool(self.progress.waiting)
 
     def may_drop(self) -> bool:
-        """Something waits for the end of a switch."""
-        return self._waits and not self._aside
+        """Something is being planned, or waits for the end of a switch."""
+        return (bool(self.planning.title) or self._waits) and not self._aside
 
     def action_drop(self) -> None:
-        """It waits no more; a switch that runs goes on."""
+        """It is not done; a switch that runs goes on."""
         self.post_message(Drop())
 
     def may_cancel(self) -> bool:
-        """A switch runs, and nothing waits for its end."""
-        return self.progress is not None and self.progress.running and not self._waits and not self._aside
+        """A switch runs, and there is nothing to be dropped first."""
+        runs = self.progress is not None and self.progress.running
+        return runs and not self.may_drop() and not self._aside
 
     def action_cancel(self) -> None:
         """Ask the switch that runs to end."""
@@ -289,9 +306,8 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
 
     def may_close(self) -> bool:
         """Something is shown that can be closed."""
-        if self.progress is not None and self.progress.running:
-            return self._aside
-        return self._aside or self.progress is not None or bool(self.journal.units)
+        shown = self._aside or self.progress is not None or bool(self.journal.units)
+        return not self.may_cancel() and not self.may_drop() and shown
 
     def action_close(self) -> None:
         """The zoom first, then a frozen graph, the end of a switch, the choice of one unit's journal."""
@@ -363,6 +379,7 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
             gpus=max(1, len(reading.gpus)) if reading else 1,
             steps=self._rows_of_steps(width),
             units=self.units.wanted_height,
+            planning=self.planning.wanted_height,
             zoomed="journal" if self.zoomed else "",
             graphs=self.gpus.graphs,
         )
@@ -385,5 +402,5 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
 
     def _say_keys(self) -> None:
         """Where they stand beside what they act on."""
-        self.steps.aside = self._aside
+        self.steps.aside = self.planning.aside = self._aside
         self.modes.ends = ends(self.active_bindings, self.app.get_key_display, BESIDE_MODES)

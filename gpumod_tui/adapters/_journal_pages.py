@@ -4,7 +4,7 @@ import subprocess
 import threading
 from typing import IO, Final
 
-from gpumod_tui.adapters._journal_records import Record, decode, log_line, overlong_line
+from gpumod_tui.adapters._journal_records import Record, decode, log_line, overlong_line, written_at
 from gpumod_tui.adapters._journalctl import (
     ANSWER_S,
     HINT,
@@ -70,7 +70,7 @@ def _read(
 
 
 def _place(record: Record) -> LogPlace:
-    return LogPlace(int(record.at_us) / 1_000_000 if record.at_us.isdigit() else 0.0, record.cursor)
+    return LogPlace(written_at(record), record.cursor)
 
 
 class _Journalctl:

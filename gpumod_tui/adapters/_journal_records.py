@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from gpumod_tui.core.digits import number_of
 from gpumod_tui.core.models import LogLine
 
 FIELDS: Final = (
@@ -54,16 +55,21 @@ def log_line(record: Record, units: Collection[str]) -> LogLine | None:
     unit = _unit(record, units)
     if unit is None:
         return None
-    priority, pid = _text(record.priority), _text(record.pid)
+    priority = number_of(_text(record.priority))
     return LogLine(
-        at=int(record.at_us) / 1_000_000 if record.at_us.isdigit() else 0.0,
+        at=written_at(record),
         unit=unit,
         message="[too long to be shown]" if record.message is None else _text(record.message)[:_MESSAGE_CHARS],
-        priority=int(priority) if priority.isdigit() else 6,
-        pid=int(pid) if pid.isdigit() else None,
+        priority=6 if priority is None else min(priority, 7),
+        pid=number_of(_text(record.pid)),
         identifier=_text(record.identifier),
         cursor=record.cursor,
     )
+
+
+def written_at(record: Record) -> float:
+    """Unix time, seconds; 0: it has none."""
+    return (number_of(record.at_us) or 0) / 1_000_000
 
 
 def overlong_line(head: bytes, units: Collection[str], at: float) -> LogLine | None:

@@ -16,6 +16,7 @@ from gpumod_tui.adapters._unit_state import (
     state_from,
 )
 from gpumod_tui.adapters._user_manager import shown, systemctl, unavailable
+from gpumod_tui.core.digits import number_of
 from gpumod_tui.core.errors import UnitMissing, UnitRefused
 from gpumod_tui.core.models import UnitState
 
@@ -175,10 +176,9 @@ def _values(block: str, boot_us: float) -> dict[str, Any]:
     """One block of `systemctl show` with systemd's numbers as numbers; "[not set]" and the like are None."""
     values: dict[str, Any] = dict(line.partition("=")[::2] for line in block.splitlines())
     for name in _NUMBERS:
-        text = values.get(name, "")
-        values[name] = int(text) if text.isdigit() else None
+        values[name] = number_of(values.get(name, ""))
     program = _EXEC_PATH.search(values.get("ExecStart", ""))
     values["ExecStart"] = program.group(1) if program else None
-    changed = values.pop("StateChangeTimestampMonotonic", "")
-    values["StateChangeTimestamp"] = boot_us + int(changed) if changed.isdigit() and int(changed) else None
+    changed_us = number_of(values.pop("StateChangeTimestampMonotonic", ""))
+    values["StateChangeTimestamp"] = boot_us + changed_us if changed_us else None
     return values

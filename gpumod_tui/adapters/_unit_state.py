@@ -79,7 +79,7 @@ _PATH: Final = "/org/freedesktop/systemd1/unit/"
 def unit_path(unit: str) -> str:
     """The unit's object on the bus: all but letters and digits is `_` and two hexadecimal digits."""
     escaped = [c if c.isascii() and c.isalnum() else f"_{ord(c):02x}" for c in unit]
-    if unit[:1].isdigit():
+    if unit[:1].isascii() and unit[:1].isdigit():
         escaped[0] = f"_{ord(unit[0]):02x}"
     return _PATH + "".join(escaped)
 

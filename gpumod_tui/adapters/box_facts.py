@@ -13,6 +13,7 @@ from gpumod_tui.adapters._loaded_units import PROPERTIES, assignments, loaded_un
 from gpumod_tui.adapters._open_sockets import open_sockets
 from gpumod_tui.adapters._user_manager import CALL_S, shown
 from gpumod_tui.adapters.places import Places
+from gpumod_tui.core.digits import number_of
 from gpumod_tui.core.errors import SystemdUnavailable
 from gpumod_tui.core.facts import Folder, LedgerLook, LoadedUnit, OpenSockets
 
@@ -126,7 +127,8 @@ class BoxFacts:
         except OSError:
             return None
         for process in processes:
-            if not process.name.isdigit():
+            pid = number_of(process.name)
+            if pid is None:
                 continue
             try:
                 for entry in os.scandir(process / "fd"):
@@ -134,7 +136,7 @@ class BoxFacts:
                     if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
                         info = (process / "fdinfo" / entry.name).read_text(errors="replace")
                         if _LOCK_LINE.search(info):
-                            return int(process.name)
+                            return pid
             except OSError:
                 continue
         return None

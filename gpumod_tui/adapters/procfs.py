@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpumod_tui.adapters._addresses import address_of
 from gpumod_tui.adapters._meminfo import host_memory
+from gpumod_tui.core.digits import number_of
 from gpumod_tui.core.errors import NotPermitted, SystemdUnavailable
 from gpumod_tui.core.models import Listener, ProcessInfo
 
@@ -219,8 +220,9 @@ class ProcFs:
         wanted = {f"socket:[{inode}]": inode for inode in inodes}
         held = {}
         for folder in self._proc.iterdir():
-            if folder.name.isdigit() and (found := _held(folder / "fd", wanted)):
-                held[int(folder.name)] = found
+            pid = number_of(folder.name)
+            if pid is not None and (found := _held(folder / "fd", wanted)):
+                held[pid] = found
         return held
 
     def _unified_mount(self) -> tuple[str, Path] | None:

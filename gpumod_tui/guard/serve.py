@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gpumod_tui.core.digits import number_of
 from gpumod_tui.core.host import Host
 from gpumod_tui.guard.app import Guard
 from gpumod_tui.guard.crowd import Crowd, Server, connection_limit
@@ -26,13 +27,13 @@ _LINE_BYTES: Final = 16 * 1024
 
 def inherited_sockets() -> list[socket.socket]:
     """What socket activation left to this very process."""
-    count = os.environ.pop("LISTEN_FDS", "0")
+    count = number_of(os.environ.pop("LISTEN_FDS", "0"))
     pid = os.environ.pop("LISTEN_PID", "")
     os.environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count.isdigit():
+    if pid != str(os.getpid()) or count is None:
         return []
     found = []
-    for descriptor in range(FIRST_FD, FIRST_FD + int(count)):
+    for descriptor in range(FIRST_FD, FIRST_FD + count):
         os.set_inheritable(descriptor, False)
         found.append(socket.socket(fileno=descriptor))
     return found

@@ -7,6 +7,7 @@ from typing import Final
 from rich.style import Style
 
 from gpumod_tui.core.closer_look import ProcessView, UnitDetails
+from gpumod_tui.core.digits import number_of
 from gpumod_tui.ui import format as fmt
 from gpumod_tui.ui.palette import ACCENT, BAD, DIM, GOOD, STRONG, TEXT, WARN, UnitColours
 from gpumod_tui.ui.rows import Row, rule
@@ -120,8 +121,8 @@ def _memory(details: UnitDetails, width: int) -> Iterator[Row]:
     for text in details.needs:
         yield from _fact("need", text, width)
     ram = f"{fmt.gib(state.memory_bytes)} GiB" if state.memory_bytes is not None else fmt.UNKNOWN
-    peak = details.properties.get("MemoryPeak", "")
-    most = f", at most {fmt.gib(int(peak))}" if peak.isdigit() else ""
+    peak_bytes = number_of(details.properties.get("MemoryPeak", ""))
+    most = "" if peak_bytes is None else f", at most {fmt.gib(peak_bytes)}"
     yield from _fact("host memory", ram + most, width)
     cpu = fmt.seconds(state.cpu_usage_ns / 1e9) if state.cpu_usage_ns is not None else fmt.UNKNOWN
     yield from _fact("CPU used", cpu, width)

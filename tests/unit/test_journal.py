@@ -62,6 +62,19 @@ def test_a_line_belongs_to_the_unit_that_journald_saw() -> None:
     assert unit() is None
 
 
+@pytest.mark.parametrize("odd", ["²", "٣", "9" * 5000, "-1", "5.0", ""], ids=lambda text: text[:3])
+def test_what_is_no_number_is_passed_over(odd: str) -> None:
+    line = line_of(MESSAGE="m", PRIORITY=odd, _PID=odd, __REALTIME_TIMESTAMP=odd, _SYSTEMD_USER_UNIT="a.service")
+    assert line is not None
+    assert (line.priority, line.pid, line.at) == (6, None, 0.0)
+
+
+def test_a_priority_that_no_journal_has_is_the_lowest() -> None:
+    line = line_of(MESSAGE="m", PRIORITY="99", _SYSTEMD_USER_UNIT="a.service")
+    assert line is not None
+    assert line.priority == 7
+
+
 @pytest.mark.parametrize("line", [b"", b"{", b'{"MESSAGE": 5}', b"[]", b"\xff\xfe", record(MESSAGE="cut")[:-4]])
 def test_what_is_no_record_is_skipped(line: bytes) -> None:
     assert decode(line) is None

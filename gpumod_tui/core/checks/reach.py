@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Final
 
 from gpumod_tui.core.addresses import is_loopback
+from gpumod_tui.core.digits import number_of
 from gpumod_tui.core.facts import LoadedUnit, OpenSocket, OpenSockets
 from gpumod_tui.core.findings import Finding, error, fine, warning
 from gpumod_tui.core.guarding import GUARD_SERVICE, GUARD_SOCKET, is_guards
@@ -129,5 +130,5 @@ def check_ports(
 
 def ports_of(socket: LoadedUnit) -> frozenset[int]:
     """The TCP ports that a socket unit holds."""
-    tails = (text.rpartition(":")[2] for text in socket.listens)
-    return frozenset(int(tail) for tail in tails if tail.isdigit())
+    ports = (number_of(text.rpartition(":")[2]) for text in socket.listens)
+    return frozenset(port for port in ports if port is not None)

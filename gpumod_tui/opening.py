@@ -83,8 +83,8 @@ def dashboard(
         sinks.append(sink)
         watch.start()
 
-    def follow(units: frozenset[str], sink: Callable[[LogLine], None]) -> Closeable:
-        return host.journal.follow(units.union(managed_units(host)), sink)
+    def follow(units: frozenset[str], sink: Callable[[LogLine], None], report: Callable[[str], object]) -> Closeable:
+        return host.journal.follow(units.union(managed_units(host)), sink, report=report)
 
     cancelling = threading.Lock()
 

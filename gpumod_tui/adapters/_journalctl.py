@@ -71,7 +71,7 @@ def not_run(error: OSError) -> JournalUnavailable:
 
 def not_read(code: int, stderr: bytes) -> JournalUnavailable:
     """It ended with an error."""
-    said = stderr.decode(errors="replace").strip()
+    said = " ".join(stderr.decode(errors="replace").split())
     return JournalUnavailable(f"the journal cannot be read: {said or f'journalctl exited {code}'}", hint=HINT)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from gpumod_tui.cli._options import timeout_option
-from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, warn_of_presets
+from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, warn, warn_of_presets
 from gpumod_tui.cli._switching import harmless, run_switch
 from gpumod_tui.core.acts import UnitAct, Verb
 from gpumod_tui.core.errors import SystemdUnavailable
@@ -238,13 +238,27 @@ def logs(service_id: str, *, lines: int, follow: bool, as_json: bool) -> None:
         except OSError:
             gone.set()
 
-    follower = host.journal.follow((unit,), show, backlog=lines)
+    follower = host.journal.follow((unit,), show, backlog=lines, report=_JournalFaults())
     try:
         gone.wait()
     except KeyboardInterrupt:
         pass
     finally:
         follower.close()
+
+
+class _JournalFaults:
+    """Says why no lines come, and when they come again."""
+
+    def __init__(self) -> None:
+        self._any = False
+
+    def __call__(self, fault: str) -> None:
+        if fault:
+            warn(f"{fault}; trying again")
+        elif self._any:
+            warn("the journal can be read now")
+        self._any = True
 
 
 def _print_line(line: LogLine) -> None:

@@ -161,8 +161,19 @@ class Journal(Protocol):
     def tail(self, unit: str, lines: int, *, invocation_id: str = "") -> tuple[LogLine, ...]:
         """The newest lines, oldest first; of one invocation if given. Raises: JournalUnavailable."""
 
-    def follow(self, units: Iterable[str], sink: Callable[[LogLine], None], *, backlog: int = 200) -> Closeable:
-        """Hand every line to `sink`, from one thread, the newest `backlog` lines of all units first."""
+    def follow(
+        self,
+        units: Iterable[str],
+        sink: Callable[[LogLine], None],
+        *,
+        backlog: int = 200,
+        report: Callable[[str], object] = lambda _fault: None,
+    ) -> Closeable:
+        """Hand every line to `sink`, from one thread, the newest `backlog` lines of all units first.
+
+        `report` is told why the journal cannot be read, with what to do next; empty: it can. Once at the beginning and
+        at every change; it is tried again until this is closed.
+        """
 
     def page(
         self, units: Iterable[str], place: LogPlace, lines: int, *, later: bool = False, priority: int = 7

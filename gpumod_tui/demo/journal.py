@@ -16,10 +16,17 @@ KEPT_LINES: Final = 2000
 class Subscription:
     """Takes a callback off a list when it is closed."""
 
-    def __init__(self, entries: list["Subscription"], units: frozenset[str], sink: Callable[[LogLine], None]) -> None:
+    def __init__(
+        self,
+        entries: list["Subscription"],
+        units: frozenset[str],
+        sink: Callable[[LogLine], None],
+        report: Callable[[str], object],
+    ) -> None:
         self._entries = entries
         self.units = units
         self.sink = sink
+        self.report = report
         entries.append(self)
 
     def close(self) -> None:
@@ -39,8 +46,19 @@ class DemoJournal:
         self._count = 0
         self._lines: dict[str, deque[tuple[str, LogLine]]] = {}
         self._followers: list[Subscription] = []
-        self.error: str | None = None
-        """Set: the journal cannot be read, and why."""
+        self._error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Why the journal cannot be read; None: it can. To be set."""
+        return self._error
+
+    @error.setter
+    def error(self, reason: str | None) -> None:
+        with self._world.turn():
+            self._error = reason
+            for follower in tuple(self._followers):
+                self._tell_how_it_is(follower)
 
     def write(
         self, unit: str, message: str, *, priority: int = 6, pid: int | None = None, by: str = "", invocation: str = ""
@@ -51,7 +69,7 @@ class DemoJournal:
         line = LogLine(self._world.clock.time(), unit, message, priority, pid, name, cursor)
         self._lines.setdefault(unit, deque(maxlen=KEPT_LINES)).append((invocation, line))
         for follower in tuple(self._followers):
-            if unit in follower.units:
+            if unit in follower.units and self._error is None:
                 self._world.tell(lambda follower=follower: follower.sink(line))  # type: ignore[misc]
 
     def tail(self, unit: str, lines: int, *, invocation_id: str = "") -> tuple[LogLine, ...]:
@@ -61,17 +79,27 @@ class DemoJournal:
             kept = [line for invocation, line in self._lines.get(unit, ()) if invocation_id in ("", invocation)]
             return tuple(kept[-lines:]) if lines > 0 else ()
 
-    def follow(self, units: Iterable[str], sink: Callable[[LogLine], None], *, backlog: int = 200) -> Subscription:
-        """Hand over the backlog, then every line as it comes. Raises: JournalUnavailable."""
+    def follow(
+        self,
+        units: Iterable[str],
+        sink: Callable[[LogLine], None],
+        *,
+        backlog: int = 200,
+        report: Callable[[str], object] = lambda _fault: None,
+    ) -> Subscription:
+        """Hand over the backlog, then every line as it comes; see the port."""
         wanted = frozenset(units)
         with self._world.turn():
-            self._check()
+            follower = Subscription(self._followers, wanted, sink, report)
+            self._tell_how_it_is(follower)
+            if self._error is not None:
+                return follower
             merged = heapq.merge(
                 *([line for _, line in self._lines.get(unit, ())] for unit in wanted), key=lambda line: line.at
             )
             for line in deque(merged, maxlen=backlog):
                 self._world.tell(lambda line=line: sink(line))  # type: ignore[misc]
-            return Subscription(self._followers, wanted, sink)
+            return follower
 
     def page(
         self, units: Iterable[str], place: LogPlace, lines: int, *, later: bool = False, priority: int = 7
@@ -100,6 +128,18 @@ class DemoJournal:
         edge = chosen[-1] if later else chosen[0]
         return LogPage(tuple(chosen), LogPlace(edge.at, edge.cursor))
 
+    def _tell_how_it_is(self, follower: Subscription) -> None:
+        fault = "" if self._error is None else _unavailable(self._error).with_hint
+
+        def tell() -> None:
+            follower.report(fault)
+
+        self._world.tell(tell)
+
     def _check(self) -> None:
-        if self.error is not None:
-            raise JournalUnavailable(self.error, hint="journalctl --user -n 1 shows what is wrong")
+        if self._error is not None:
+            raise _unavailable(self._error)
+
+
+def _unavailable(reason: str) -> JournalUnavailable:
+    return JournalUnavailable(reason, hint="journalctl --user -n 1 shows what is wrong")

@@ -98,7 +98,7 @@ class GpumodApp(DressedApp):
         self._commands = looking_only(commands) if options.read_only else commands
         self._connect = connect
         self._live = live
-        self._feed = LogFeed(journal, self._in_thread, lambda: self.post_message(Fault("journal", "")))
+        self._feed = LogFeed(journal, self._in_thread, lambda fault: self.post_message(Fault("journal", fault)))
         self._now = 0.0
         self._leaving = False
         self._colours = UnitColours(registry.services)

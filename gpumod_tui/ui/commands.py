@@ -105,9 +105,10 @@ class Archive(Protocol):
         """Write a file whole; False: there is one of that name, and it stays. Raises: GpumodError."""
 
 
-JournalFollow = Callable[[frozenset[str], Callable[[LogLine], None]], Closeable]
-"""Begin to hand every line of these and all managed units to a sink, from one thread, some of the newest first.
-May block, may raise GpumodError."""
+JournalFollow = Callable[[frozenset[str], Callable[[LogLine], None], Callable[[str], object]], Closeable]
+"""Begin to hand every line of these and all managed units to a sink, from one thread, some of the newest first, and to
+report, at first and at every change, why the journal cannot be read (empty: it can). May block, may raise
+GpumodError."""
 
 EventConnect = Callable[[Callable[[Event], bool]], None]
 """Give the manager the sink of its events; called once, before any command. The sink returns whether it is shown."""

@@ -16,12 +16,12 @@ WHERE: Final = "journal"
 class LogFeed:
     """Fills `buffer`. To be used from the screen's thread; nothing here blocks it but `close`."""
 
-    def __init__(self, follow: JournalFollow, in_thread: InThread, works: Callable[[], object]) -> None:
-        """`works` is called, in a thread, each time that following has begun."""
+    def __init__(self, follow: JournalFollow, in_thread: InThread, report: Callable[[str], object]) -> None:
+        """`report` is told, in a thread, why the journal cannot be read; empty: it can."""
         self.buffer = LineBuffer()
         self._follow = follow
         self._in_thread = in_thread
-        self._works = works
+        self._report = report
         self._follower: Closeable | None = None
         self._known: frozenset[str] | None = None
         """Names of units that are followed; None: those that there were at the start, whichever they are."""
@@ -54,11 +54,10 @@ class LogFeed:
         try:
             self._end()
             self.buffer.begin_again()
-            follower = self._follow(units, self.buffer.put)
+            follower = self._follow(units, self.buffer.put, self._report)
             with self._lock:
                 if not self._closing:
                     self._follower = follower
-                    self._works()
                     return
             follower.close()
         finally:

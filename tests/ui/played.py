@@ -164,12 +164,17 @@ class Follower:
 
     def __init__(self) -> None:
         self.sink: Callable[[LogLine], None] = lambda _line: None
+        self.report: Callable[[str], object] = lambda _fault: None
         self.closed = False
         self.followed: list[frozenset[str]] = []
         """What was asked for beside what is managed, each time."""
 
-    def __call__(self, units: frozenset[str], sink: Callable[[LogLine], None]) -> "Follower":
+    def __call__(
+        self, units: frozenset[str], sink: Callable[[LogLine], None], report: Callable[[str], object]
+    ) -> "Follower":
         self.sink = sink
+        self.report = report
+        report("")
         self.followed.append(units)
         return self
 

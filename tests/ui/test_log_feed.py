@@ -1,16 +1,21 @@
 """Units that nobody knew of when the dashboard opened: their lines are shown like all others'."""
 
-import threading
+import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
+from gpumod_tui.adapters.journal import JournalctlJournal
 from gpumod_tui.core.errors import SystemdUnavailable
 from gpumod_tui.core.models import LogLine, Snapshot
+from gpumod_tui.ui.app import GpumodApp
 from gpumod_tui.ui.logfeed import LogFeed
-from tests.ui.played import Follower, until
+from tests.ui.played import Box, Follower, until
 from tests.ui.test_logs import START, Logs, lines_of, title
 
 NEW = "late.service"
@@ -83,26 +88,73 @@ class Threads:
 
 
 def test_a_journal_that_could_not_be_followed_at_the_start_is_followed_as_soon_as_units_are_known() -> None:
-    threads, follower, works = Threads(), Follower(), threading.Event()
+    threads, follower = Threads(), Follower()
+    told: list[str] = []
     down = [True]
 
-    def follow(units: frozenset[str], sink: Callable[[LogLine], None]) -> Follower:
+    def follow(units: frozenset[str], sink: Callable[[LogLine], None], report: Callable[[str], object]) -> Follower:
         if down[0]:
             raise SystemdUnavailable("no user bus")
-        return follower(units, sink)
+        return follower(units, sink, report)
 
-    feed = LogFeed(follow, threads, works.set)
+    feed = LogFeed(follow, threads, told.append)
     feed.begin()
     feed.see(frozenset())
     assert threads.faults == ["no user bus"]
-    assert not works.is_set()
+    assert not told
     down[0] = False
     feed.see(frozenset(["a.service"]))
     assert follower.followed == [frozenset(["a.service"])]
-    assert works.is_set()
+    assert told == [""]
     feed.see(frozenset(["a.service"]))
     assert len(follower.followed) == 1
     feed.close()
     feed.see(frozenset(["b.service"]))
     assert len(follower.followed) == 1
     assert follower.closed
+
+
+JOURNALCTL = """#!/bin/bash
+[ -e {works} ] || {{ echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1; }}
+case $* in *--follow*) exec sleep 60 ;; esac
+echo '{record}'
+"""
+
+
+async def test_a_journal_that_cannot_be_read_is_named_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"__REALTIME_TIMESTAMP": "1500000", "__CURSOR": "c", "MESSAGE": "back", "_SYSTEMD_USER_UNIT": "a.service"}
+    program, works = tmp_path / "journalctl", tmp_path / "works"
+    program.write_text(JOURNALCTL.format(works=works, record=json.dumps(record)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    box = Box("glm-code")
+    box.journal = lambda units, sink, report: JournalctlJournal().follow(  # type: ignore[assignment]
+        ["a.service"], sink, report=report
+    )
+    box.app = box.make(GpumodApp)
+    async with box.app.run_test(size=(100, 40)) as pilot:
+        box.snapshots.push(box.look())
+        journal = box.app.dashboard.journal
+        await until(pilot, lambda: journal.fault)
+        assert "Journal ─ the journal cannot be read: No journal files were opened" in title(journal)
+        words = " ".join(journal.text().split())
+        assert "insufficient permissions" in words
+        assert "gpumod needs per-user journals" in words
+        assert "no lines yet" not in words
+        works.touch()
+        await until(pilot, lambda: not journal.fault)
+        box.app.flush()
+        await until(pilot, lambda: "back" in journal.text())
+        assert "following" in title(journal)
+
+
+async def test_a_journal_of_the_demo_tells_how_it_is() -> None:
+    box = Box("glm-code")
+    told: list[str] = []
+    box.host.journal.error = "No journal files were found."
+    box.host.journal.follow(["a.service"], lambda line: None, report=told.append)
+    assert "No journal files were found. (journalctl" in told[0]
+    box.host.journal.error = None
+    assert told[1:] == [""]

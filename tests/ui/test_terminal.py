@@ -41,8 +41,8 @@ def work():  # a switch: it must outlive the view
 
 threading.Thread(target=work, daemon=False).start()
 units = [service.unit for service in host.registry.services.values()]
-code = run_dashboard(host.registry, Poller(host, Recorded), lambda _units, sink: host.journal.follow(units, sink),
-                     PlayedCommands())
+code = run_dashboard(host.registry, Poller(host, Recorded),
+                     lambda _units, sink, report: host.journal.follow(units, sink, report=report), PlayedCommands())
 out.write_text(str(code))
 host.close()
 end.set()

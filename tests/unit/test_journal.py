@@ -5,11 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gpumod_tui.adapters._journal_records import decode, log_line, overlong_line
+from gpumod_tui.adapters._journalctl import HINT
 from gpumod_tui.adapters.journal import _BACKOFF_S, JournalctlJournal
 from gpumod_tui.core.errors import JournalUnavailable
 from gpumod_tui.core.models import LogLine, LogPlace
@@ -95,8 +97,10 @@ def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     def play(script: str) -> Path:
         program = tmp_path / "bin" / "journalctl"
         program.parent.mkdir(exist_ok=True)
-        program.write_text(f'#!/bin/bash\necho "$@" >>{log}\ncall=$(wc -l <{log})\n{script}\n')
-        program.chmod(0o755)
+        written = tmp_path / "written"
+        written.write_text(f'#!/bin/bash\necho "$@" >>{log}\ncall=$(wc -l <{log})\n{script}\n')
+        written.chmod(0o755)
+        written.rename(program)
         return log
 
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -107,6 +111,7 @@ def printed(number: int) -> str:
     return record(MESSAGE=f"line {number}", _SYSTEMD_USER_UNIT="a.service", __CURSOR=f"c{number}").decode()
 
 
+OTHERS = record(MESSAGE="hello", _SYSTEMD_USER_UNIT="other.service").decode()
 SLEEPS_S = 60
 """What a played journalctl would go on for; half of it is time enough for everything else on any machine."""
 
@@ -134,15 +139,17 @@ def test_a_follower_goes_on_at_its_cursor_when_journalctl_dies(journalctl: Calla
 
 
 def test_a_journal_without_a_line_yet_is_followed_from_now(journalctl: Callable[[str], Path]) -> None:
-    log = journalctl("[ $call = 1 ] || exec sleep 60")
-    follower = JournalctlJournal().follow(["a.service"], lambda line: None)
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 2)
+    log = journalctl(f"case $call in 1) ;; 2) echo '{OTHERS}' ;; *) exec sleep 60 ;; esac")
+    told: list[str] = []
+    follower = JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)
+    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
     follower.close()
-    assert "--follow --no-tail --since=@" in log.read_text().splitlines()[1]
+    assert told == [""]
+    assert "--follow --no-tail --since=@" in log.read_text().splitlines()[2]
 
 
 def test_closing_ends_process_and_thread(journalctl: Callable[[str], Path]) -> None:
-    log = journalctl(f"[ $call = 1 ] || exec sleep {SLEEPS_S}")
+    log = journalctl(f"[ $call = 1 ] && echo '{OTHERS}' || exec sleep {SLEEPS_S}")
     follower = JournalctlJournal().follow(UNITS, lambda line: None)
     wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 2)
     began = time.monotonic()
@@ -165,8 +172,66 @@ def test_a_follower_that_cannot_begin_tries_again_without_haste(
 
 def test_nothing_to_follow_is_no_process(journalctl: Callable[[str], Path]) -> None:
     log = journalctl("exec sleep 60")
-    JournalctlJournal().follow([], lambda line: None).close()
+    told: list[str] = []
+    JournalctlJournal().follow([], lambda line: None, report=told.append).close()
     assert not log.exists()
+    assert told == [""]
+
+
+def test_a_follower_says_once_why_it_cannot_begin_and_when_it_can(journalctl: Callable[[str], Path]) -> None:
+    log = journalctl("echo 'insufficient permissions' >&2; exit 1")
+    told: list[str] = []
+    lines: list[LogLine] = []
+    with closing(JournalctlJournal().follow(["a.service"], lines.append, report=told.append)):
+        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
+        assert told == [f"the journal cannot be read: insufficient permissions ({HINT})"]
+        journalctl(f"echo '{printed(1)}'; case $* in *--follow*) exec sleep 60 ;; esac")
+        wait_for(lambda: bool(lines))
+        assert told[1:] == [""]
+
+
+def test_a_journal_of_nobody_is_no_journal_without_a_line(journalctl: Callable[[str], Path]) -> None:
+    log = journalctl("exit 0")
+    told: list[str] = []
+    with closing(JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)):
+        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 4)
+    assert told == [f"the user's journal holds nothing ({HINT})"]
+    assert "--follow" not in log.read_text()
+
+
+def test_a_follower_without_a_program_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told: list[str] = []
+    with closing(JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)):
+        wait_for(lambda: bool(told))
+    assert told[0].startswith("journalctl cannot be run: No such file")
+
+
+def test_following_that_fails_later_is_told_and_ends_well(journalctl: Callable[[str], Path]) -> None:
+    log = journalctl(
+        f"case $call in 1) echo '{printed(1)}' ;; 2|3) echo 'odd cursor' >&2; exit 1 ;; *) exec sleep 60 ;; esac"
+    )
+    told: list[str] = []
+    with closing(JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)):
+        wait_for(lambda: len(told) >= 3)
+    assert told == ["", f"the journal cannot be read: odd cursor ({HINT})", ""]
+    assert len(log.read_text().splitlines()) == 4
+
+
+def test_a_line_that_cannot_be_handed_on_is_told_and_passed_over(journalctl: Callable[[str], Path]) -> None:
+    journalctl(f"[ $call = 1 ] && echo '{printed(1)}' && exit; echo '{printed(2)}'; exec sleep 60")
+    told: list[str] = []
+    lines: list[LogLine] = []
+
+    def sink(line: LogLine) -> None:
+        if line.message == "line 1":
+            raise KeyError("odd")
+        lines.append(line)
+
+    with closing(JournalctlJournal().follow(["a.service"], sink, report=told.append)):
+        wait_for(lambda: bool(lines))
+    assert lines[0].message == "line 2"
+    assert told == ["", "the journal cannot be followed: KeyError('odd')", ""]
 
 
 def test_an_invocation_is_asked_for_on_both_sides(journalctl: Callable[[str], Path]) -> None:

@@ -18,10 +18,11 @@ from gpumod_tui.ui.logrows import WHOLE, LogPainter
 from gpumod_tui.ui.logtitle import TitleFacts, title
 from gpumod_tui.ui.matching import BadPattern, Pattern, pattern_of
 from gpumod_tui.ui.palette import BAD, DIM, UnitColours
-from gpumod_tui.ui.rows import strip
+from gpumod_tui.ui.rows import Row, strip
 from gpumod_tui.ui.when import EXPECTED, BadMoment, moment
 from gpumod_tui.ui.widgets.painted import Pane
 from gpumod_tui.ui.widgets.prompt import Prompt, Question
+from gpumod_tui.ui.wrap import wrap
 
 COPIED_BYTES: Final = 48 * 1024
 """Terminals take about 64 KiB of OSC 52, in base64."""
@@ -299,13 +300,20 @@ class JournalView(Pane):
                 done.append(strip([(f" {words}", style)], width))
         entries, visible = reader.entries, reader.visible
         done += [strip(painter.row(entries[index], row, width), width) for index, row in visible]
-        if not visible and reader.room:
-            done.append(strip([(f"  {self._nothing()}", DIM)], width))
+        if not visible:
+            instead = self._instead(width, cut=self.fault not in done[0].text)
+            done += [strip([(f"  {words}", style)], width) for words, style in instead[: reader.room]]
         return done
 
     def _measure(self) -> None:
         asks = self.prompt.question is not None
         self.reader.room = max(0, self.size.height - 1 - (0 if not asks else 2 if self.size.height > 2 else 1))
+
+    def _instead(self, width: int, *, cut: bool) -> Row:
+        """What stands where no line does; `cut`: the title has no room for all of the fault."""
+        if cut:
+            return [(words, BAD) for words in wrap(self.fault, width - 3)]
+        return [(self._nothing(), DIM)]
 
     def _nothing(self) -> str:
         book, choice = self.reader.book, self.reader.book.choice

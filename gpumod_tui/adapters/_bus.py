@@ -151,7 +151,7 @@ class Bus:
                 parser.add_data(data)
                 while (message := parser.get_next_message()) is not None:
                     self._take(message)
-        except (OSError, ValueError, KeyError, IndexError, AssertionError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever ends this thread, nobody is to wait for it
             reason = str(error) or type(error).__name__
         self._fail(reason)
         self._socket.close()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gpumod_tui.core.errors import SystemdUnavailable
+from gpumod_tui.core.unexpected import Unexpected
 
 _RETRY_S: Final = 1.0
 _IDLE_S: Final = 60.0
@@ -29,6 +30,7 @@ class Notifier:
         self._connect = connect
         self._lock = threading.Lock()
         self._callbacks: dict[Subscription, Callable[[], None]] = {}
+        self._unexpected = Unexpected()
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -80,11 +82,20 @@ class Notifier:
                     self._thread = None
                     return
             for callback in callbacks if told else ():
-                callback()
+                self._call(callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - a dead thread would tell nobody of any change
+            self._unexpected.tell(error)
 
     def _try_connect(self) -> bool:
         try:
             self._connect()
         except SystemdUnavailable:
+            return False
+        except Exception as error:  # noqa: BLE001 - as above
+            self._unexpected.tell(error)
             return False
         return True

@@ -8,6 +8,7 @@ import errno
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from io import TextIOWrapper
 from types import MappingProxyType
@@ -93,6 +94,8 @@ def main() -> None:
     """Entry point of `gpumod`: runs a command; every fault ends in a message and an exit code."""
     _open_closed_streams()
     _print_always()
+    if not os.environ.get("GPUMOD_DEBUG"):
+        threading.excepthook = _tell_of_thread
     try:
         code = _run()
     except SystemExit as leave:
@@ -174,6 +177,16 @@ def drop_unread_output() -> None:
 def wants_json() -> bool:
     """Whether this call is to print JSON; known also where the arguments themselves are at fault."""
     return "--json" in sys.argv
+
+
+def _tell_of_thread(fault: threading.ExceptHookArgs) -> None:
+    """One ended, or went on, where nobody expected it; the command goes on."""
+    if fault.exc_type is SystemExit:
+        return
+    where = fault.thread.name if fault.thread is not None else "a thread"
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(f"gpumod: internal error in {where}: {fault.exc_type.__name__}: {fault.exc_value}", err=True)
+        click.echo("  next: set GPUMOD_DEBUG=1 to see where, and report it", err=True)
 
 
 def _tell_usage(error: click.ClickException) -> None:

@@ -10,6 +10,7 @@ from gpumod_tui.core.events import Event, SwitchSeen
 from gpumod_tui.core.ports import Clock
 from gpumod_tui.core.records import Moment, SwitchRecord
 from gpumod_tui.core.store import SwitchStore
+from gpumod_tui.core.unexpected import Unexpected
 
 LOOK_S: Final = 0.25
 _JOIN_S: Final = 5.0
@@ -24,6 +25,7 @@ class SwitchWatch:
         self._clock = clock
         self._pid = pid
         self._report = report
+        self._unexpected = Unexpected()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._seen: tuple[SwitchRecord | None, bool, Moment | None] | None = None
@@ -52,7 +54,13 @@ class SwitchWatch:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            # Where the state cannot be read, the snapshots say so.
+            self._look_guarded()
+            self._clock.wait(self._stop, LOOK_S)
+
+    def _look_guarded(self) -> None:
+        # Where the state cannot be read, the snapshots say so.
+        try:
             with contextlib.suppress(GpumodError):
                 self.look()
-            self._clock.wait(self._stop, LOOK_S)
+        except Exception as error:  # noqa: BLE001 - a dead thread would never show a switch elsewhere again
+            self._unexpected.tell(error)

@@ -15,6 +15,7 @@ from gpumod_tui.core.loads import LoadWatch
 from gpumod_tui.core.models import DriverKind, Health, Service, Snapshot, UnitState
 from gpumod_tui.core.probing import Prober
 from gpumod_tui.core.snapshot import Parts, RecordedSource, active_servers, assemble, look_at_units, with_gpus
+from gpumod_tui.core.unexpected import Unexpected
 from gpumod_tui.core.vllm_phases import LINES, load_phase
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Poller:
         self._stop = threading.Event()
         self._units_due = threading.Event()
         self._probes_due = threading.Event()
+        self._unexpected = Unexpected()
         self._threads: list[threading.Thread] = []
         self._subscription: Closeable | None = None
         self._processes_at: float | None = None
@@ -207,11 +209,9 @@ class Poller:
 
     def _guarded(self, look: Callable[[], None], report: Callable[[str], None]) -> None:
         try:
-            look()
-        except GpumodError as error:
-            report(error.with_hint)
-        except Exception as error:  # noqa: BLE001 - a dead poller thread would freeze the screen's figures in silence
-            report(f"looking failed: {error!r}")
+            _reported(look, report)
+        except Exception as error:  # noqa: BLE001 - the report itself failed: the thread goes on all the same
+            self._unexpected.tell(error)
 
     def _merge(self, **changes: object) -> None:
         with self._lock:
@@ -230,3 +230,12 @@ class Poller:
             for unit, answer in (parts.answers or {}).items()
         }
         return replace(parts, answers=answers)
+
+
+def _reported(look: Callable[[], None], report: Callable[[str], None]) -> None:
+    try:
+        look()
+    except GpumodError as error:
+        report(error.with_hint)
+    except Exception as error:  # noqa: BLE001 - a dead poller thread would freeze the screen's figures in silence
+        report(f"looking failed: {error!r}")

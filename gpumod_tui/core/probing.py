@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gpumod_tui.core.attribution import Answer
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.models import Health, Probe, Service
+from gpumod_tui.core.unexpected import Unexpected
 
 if TYPE_CHECKING:
     from gpumod_tui.core.ports import Drivers
@@ -37,6 +38,7 @@ class Prober:
         self._drivers = drivers
         self._answered = answered
         self._asking: dict[str, threading.Thread] = {}
+        self._unexpected = Unexpected()
         self._lock = threading.Lock()
 
     def ask(self, services: Iterable[Service]) -> None:
@@ -62,7 +64,11 @@ class Prober:
             next(iter(pending.values())).join(left)
 
     def _run(self, service: Service) -> None:
-        answer = ask(self._drivers, service)
-        self._answered(service.unit, answer)
-        with self._lock:
-            self._asking.pop(service.unit, None)
+        try:
+            self._answered(service.unit, ask(self._drivers, service))
+        except Exception as error:  # noqa: BLE001 - it is told, and the next answer may be taken
+            self._unexpected.tell(error)
+        finally:
+            # One that stayed here would never be asked again.
+            with self._lock:
+                self._asking.pop(service.unit, None)

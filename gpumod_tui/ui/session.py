@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -14,6 +15,7 @@ from gpumod_tui.core.view import View
 from gpumod_tui.ui.app import GpumodApp
 from gpumod_tui.ui.commands import Archive, Commands, EventConnect, JournalFollow, Snapshots
 from gpumod_tui.ui.driver import SurvivingDriver
+from gpumod_tui.ui.messages import Fault
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.progress import title
 
@@ -29,6 +31,29 @@ class _Session(GpumodApp):
     def get_driver_class(self) -> type[SurvivingDriver]:
         """Never the default: it blocks, spins or dies with the terminal."""
         return SurvivingDriver
+
+
+@contextlib.contextmanager
+def _faults_of_threads(app: GpumodApp) -> Iterator[None]:
+    """Meanwhile what ends a thread is told on the screen, which a traceback would be written over; what that does not
+    take any more is told as before, afterwards."""
+    before = threading.excepthook
+    unseen: list[threading.ExceptHookArgs] = []
+
+    def tell(fault: threading.ExceptHookArgs) -> None:
+        if fault.exc_type is SystemExit:
+            return
+        where = fault.thread.name if fault.thread is not None else "a thread"
+        if not app.post_message(Fault(where, f"internal error: {fault.exc_type.__name__}: {fault.exc_value}")):
+            unseen.append(fault)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+        for fault in unseen:
+            before(fault)
 
 
 def run(
@@ -69,7 +94,8 @@ def run(
     for number in _ENDS:
         signal.signal(number, end)
     try:
-        app.run(mouse=options.mouse and os.environ.get("TERM") not in _WITHOUT_MOUSE)
+        with _faults_of_threads(app):
+            app.run(mouse=options.mouse and os.environ.get("TERM") not in _WITHOUT_MOUSE)
     finally:
         remember(app.view)
         for number, handler in before.items():

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pyte
 import pytest
 
 from gpumod_tui import ui
@@ -279,3 +280,18 @@ def test_no_dashboard_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_asking_for_the_dashboard_imports_no_textual() -> None:
     code = "import sys, gpumod_tui.ui; sys.exit('textual' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_ends_a_thread_is_told_on_the_screen_and_not_over_it(tmp_path: Path) -> None:
+    breaks = "threading.Timer(1.0, lambda: {}['odd']).start()\ncode = run_dashboard("
+    with session(tmp_path, PROGRAM.replace("code = run_dashboard(", breaks)) as box:
+        screen = pyte.Screen(120, 40)
+        stream = pyte.ByteStream(screen)
+        stream.feed(box.begun)
+        end = time.monotonic() + 30.0
+        while "internal error: KeyError: 'odd'" not in "\n".join(screen.display):
+            assert time.monotonic() < end, "\n".join(screen.display)
+            stream.feed(box.drain(0.2))
+        os.write(box.master, b"q")
+        assert b"Traceback" not in box.read_until(b"\x1b[?1049l")
+        assert box.ended() == "0"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gpumod_tui.adapters.drivers._http import Http, headers
 from gpumod_tui.core.errors import ServerError
 from gpumod_tui.core.models import ModelState, ModelStatus, Service
+from gpumod_tui.core.unexpected import Unexpected
 
 if TYPE_CHECKING:
     from gpumod_tui.adapters.drivers._connection import Connection
@@ -40,6 +41,7 @@ class PollFollower:
         self._models = models
         self._sink = sink
         self._known: dict[str, ModelState] = {}
+        self._unexpected = Unexpected()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"gpumod-models-{name}", daemon=True)
         self._thread.start()
@@ -57,6 +59,9 @@ class PollFollower:
             except ServerError:
                 # The next server on this port is another one: what it has is news.
                 self._known.clear()
+            except Exception as error:  # noqa: BLE001 - a dead thread would let a load look as if it stood still
+                self._known.clear()
+                self._unexpected.tell(error)
             self._closing.wait(_POLL_S)
 
     def _hand_on_all(self) -> None:
@@ -101,6 +106,10 @@ class StreamFollower(PollFollower):
             except (ServerError, OSError, HTTPException):
                 self._known.clear()
                 self._failures += 1
+            except Exception as error:  # noqa: BLE001 - a dead thread would let a load look as if it stood still
+                self._known.clear()
+                self._failures += 1
+                self._unexpected.tell(error)
             self._closing.wait(_BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)])
 
     def _events(self) -> Iterator[dict[str, Any]]:

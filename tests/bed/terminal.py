@@ -17,6 +17,8 @@ import pytest
 from gpumod_tui.ui.switch_desk import GUARD_S
 from tests.bed.host import wait_until
 
+KITTY_ESCAPE = ("-H", "1b", "5b", "32", "37", "75")
+
 
 class Tmux:
     """One program in a tmux of its own."""
@@ -40,9 +42,12 @@ class Tmux:
         self._run("kill-server", check=False)
 
     def press(self, *keys: str) -> None:
-        """As tmux names keys; one after the other, so that no escape swallows the next one."""
+        """As tmux names keys; Escape as a terminal with kitty's keyboard protocol sends it.
+
+        The bare byte, read together with the next key, is that key with alt: no pause is sure to be long enough.
+        """
         for key in keys:
-            self._run("send-keys", key)
+            self._run("send-keys", *(KITTY_ESCAPE if key == "Escape" else (key,)))
             time.sleep(0.1)
 
     def agree(self) -> None:
@@ -53,6 +58,10 @@ class Tmux:
     def record(self, file: Path) -> None:
         """From now on every byte that the program writes goes into the file, too."""
         self._run("pipe-pane", "-o", f"cat >{shlex.quote(str(file))}")
+
+    def press_bare_escape(self) -> None:
+        """As any other terminal sends it: what it does has to be on the screen before the next key is pressed."""
+        self._run("send-keys", "Escape")
 
     def text(self) -> str:
         """What is on the screen."""
@@ -67,6 +76,17 @@ class Tmux:
             return all(word in seen[0] for word in words)
 
         wait_until(there, timeout_s, what=f"{words} on the screen", interval_s=0.03)
+        return seen[0]
+
+    def wait_gone(self, *words: str, timeout_s: float = 30.0) -> str:
+        """Until none of these is on the screen; the screen."""
+        seen: list[str] = []
+
+        def gone() -> bool:
+            seen[:] = [self.text()]
+            return bool(seen[0].strip()) and not any(word in seen[0] for word in words)
+
+        wait_until(gone, timeout_s, what=f"{words} off the screen", interval_s=0.03)
         return seen[0]
 
     def _run(self, *arguments: str, check: bool = True) -> str:

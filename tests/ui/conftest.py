@@ -10,7 +10,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from textual.app import App
 
-from tests.ui.pictures import PictureFile, take
+from tests.ui.pictures import LIMIT_S, PictureFile, take
 
 
 @pytest.fixture(autouse=True)
@@ -42,5 +42,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
     given = {name: value for name, value in pyfuncitem.funcargs.items() if name in wanted}
-    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**given), 30.0))
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**given), LIMIT_S))
     return True

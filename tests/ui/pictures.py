@@ -17,6 +17,8 @@ from textual.app import App
 from textual.pilot import Pilot
 
 LETTERS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LIMIT_S: Final = 120.0
+"""For one screen and all that is done to it: far more than the slowest machine takes."""
 RunBefore = Callable[[Pilot[Any]], Awaitable[None] | None]
 
 
@@ -72,4 +74,4 @@ def take(
             await pilot.pause()
             return picture(app)
 
-    return asyncio.run(asyncio.wait_for(run(), 30.0))
+    return asyncio.run(asyncio.wait_for(run(), LIMIT_S))

@@ -282,7 +282,7 @@ def a_long_day(options: ViewOptions = DEFAULTS) -> Box:
 async def until(pilot: Pilot[Any], wanted: object) -> None:
     """Threads answer when they answer."""
     assert callable(wanted)
-    end = time.monotonic() + 30.0
+    end = time.monotonic() + 60.0
     while time.monotonic() < end:
         await pilot.pause()
         if wanted():

@@ -129,7 +129,7 @@ async def test_it_reads_again_while_it_is_open_and_stays_where_one_looks() -> No
         assert page.top == 2
 
 
-async def test_a_look_that_fails_is_told_above_the_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_that_fails_is_told_above_the_older_one() -> None:
     box = Box("glm-code")
     async with box.app.run_test(size=(80, 24)) as pilot:
         page = await open_details(box, pilot)

@@ -258,7 +258,7 @@ async def test_a_plan_that_was_closed_does_not_come_back() -> None:
 
     def slow(mode: str, /) -> SwitchPlan:
         if box.commands.asked:
-            looked.wait(5.0)
+            looked.wait(60.0)
         return plan(mode)
 
     box.commands.plan = slow  # type: ignore[method-assign]

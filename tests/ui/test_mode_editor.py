@@ -209,7 +209,7 @@ async def test_what_was_opened_while_it_was_saved_stays(monkeypatch: pytest.Monk
     gate, save = threading.Event(), box.commands.save_mode
 
     def slowly(mode: Mode, /, *, replaces: bool) -> ModeSaved:
-        gate.wait(5.0)
+        gate.wait(60.0)
         return save(mode, replaces=replaces)
 
     monkeypatch.setattr(box.commands, "save_mode", slowly)

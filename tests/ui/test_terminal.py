@@ -239,7 +239,7 @@ def test_a_terminal_that_stops_reading_costs_nothing_and_gets_a_whole_screen_aft
         assert box.ended() == "0"
 
 
-def test_the_writer_drops_old_frames_and_asks_for_a_whole_one(tmp_path: Path) -> None:
+def test_the_writer_drops_old_frames_and_asks_for_a_whole_one() -> None:
     reading, writing = os.pipe()
     recovered: list[bool] = []
     writer = LossyWriter(writing, lambda: None, lambda: recovered.append(True))

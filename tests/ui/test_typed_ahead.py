@@ -20,8 +20,7 @@ async def burst(box: Box, pilot: Pilot[Any], *keys: str) -> None:
     """All at once; none waits for what the one before it did."""
     for key in keys:
         box.app.post_message(events.Key(key, {"slash": "/"}.get(key, key) if len(key) == 1 or key == "slash" else None))
-    for _ in range(4):
-        await pilot.pause()
+    await pilot.pause()
 
 
 async def test_a_filter_of_units_gets_what_was_typed_with_its_key() -> None:
@@ -29,7 +28,7 @@ async def test_a_filter_of_units_gets_what_was_typed_with_its_key() -> None:
     async with box.app.run_test(size=(80, 24)) as pilot:
         await shown(box, pilot)
         await burst(box, pilot, "slash", "e", "m", "b")
-        assert box.app.dashboard.units.needle == "emb"
+        await until(pilot, lambda: box.app.dashboard.units.needle == "emb")
         assert box.commands.asked == []
 
 
@@ -40,7 +39,7 @@ async def test_a_prompt_of_the_journal_gets_what_was_typed_with_its_key() -> Non
         box.app.dashboard.journal.focus()
         await pilot.pause()
         await burst(box, pilot, "slash", "e", "x", "b")
-        assert box.app.dashboard.journal.prompt.value == "exb"
+        await until(pilot, lambda: box.app.dashboard.journal.prompt.value == "exb")
         assert box.commands.asked == []
 
 
@@ -49,10 +48,9 @@ async def test_the_palette_gets_what_was_typed_with_its_key_and_does_it() -> Non
     async with box.app.run_test(size=(120, 40)) as pilot:
         await shown(box, pilot)
         await burst(box, pilot, "ctrl+p", "q", "x", "b", "s")
-        screen = box.app.screen
-        assert isinstance(screen, CommandScreen)
-        assert screen.typed == "qxbs"
+        await until(pilot, lambda: isinstance(box.app.screen, CommandScreen) and box.app.screen.typed == "qxbs")
         await burst(box, pilot, "backspace", "escape")
+        await until(pilot, lambda: box.app.screen is box.app.dashboard)
         await burst(box, pilot, "ctrl+p", "b", "l", "a", "n", "k", "backspace", "k", "enter")
         await until(pilot, lambda: box.commands.asked == [("plan", "blank")])
 

@@ -99,7 +99,7 @@ def test_a_process_whose_descriptors_are_closed_to_us_is_named(tmp_path: Path) -
     assert "secret pid 7" in found.what
 
 
-def test_a_server_open_to_the_network_is_an_error_that_names_all(tmp_path: Path) -> None:
+def test_a_server_open_to_the_network_is_an_error_that_names_all() -> None:
     sockets = OpenSockets((OpenSocket(4, "tcp", "0.0.0.0", 7070), OpenSocket(4, "tcp", "127.0.0.1", 41234)))
     (found,) = reach.check_sockets({"a.service": (4,)}, lambda _: sockets, lambda _: "llama-server")
     assert found.severity is Severity.ERROR

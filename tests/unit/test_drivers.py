@@ -18,6 +18,7 @@ import pytest
 from gpumod_tui.adapters.drivers import driver_for, drivers_over
 from gpumod_tui.core.errors import ServerError
 from gpumod_tui.core.models import DriverKind, Health, ModelState, ModelStatus, Service
+from tests.bed.host import wait_until
 
 Route = tuple[int, Any]
 
@@ -278,13 +279,6 @@ def event(model: str, kind: str, **data: Any) -> bytes:
     return b"data: " + json.dumps({"model": model, "event": kind, "data": data}).encode() + b"\n\n"
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_load_is_followed_over_a_broken_stream(server: Server) -> None:
     router = service(DriverKind.LLAMACPP, server.port)
     loading = {"stages": ["text_model"], "current": "text_model", "value": 0.5}
@@ -309,7 +303,7 @@ def test_a_load_is_followed_over_a_broken_stream(server: Server) -> None:
     server.routes["GET /models"] = (200, {"data": [{"id": "m", "status": {"value": "loading", "args": ARGS}}]})
     seen: list[ModelState] = []
     with closing(driver_for(router).follow_models(router, seen.append)):
-        wait_for(lambda: bool(seen) and seen[-1].exit_code == 1)
+        wait_until(lambda: bool(seen) and seen[-1].exit_code == 1)
     done.set()
     path = Path("/models/m.gguf")
     # After each reconnect the model is asked for: "loading" without progress comes in between, perhaps said twice.
@@ -336,7 +330,7 @@ def test_a_follower_closes_at_once_while_it_waits_for_an_event(server: Server) -
     seen: list[ModelState] = []
     follower = driver_for(router).follow_models(router, seen.append)
     assert connected.wait(30)
-    wait_for(lambda: len(seen) == 1)
+    wait_until(lambda: len(seen) == 1)
     began = time.monotonic()
     follower.close()
     follower.close()
@@ -350,9 +344,9 @@ def test_servers_without_a_stream_are_asked_again(server: Server) -> None:
     server.routes["GET /health"] = (503, {})
     seen: list[ModelState] = []
     with closing(driver_for(single).follow_models(single, seen.append)):
-        wait_for(lambda: len(seen) == 1)
+        wait_until(lambda: len(seen) == 1)
         server.routes["GET /health"] = (200, {})
-        wait_for(lambda: len(seen) == 2)
+        wait_until(lambda: len(seen) == 2)
     assert [state.status for state in seen] == [ModelStatus.LOADING, ModelStatus.LOADED]
     for kind in (DriverKind.VLLM, DriverKind.FASTAPI, DriverKind.COMMAND):
         driver_for(service(kind, server.port)).follow_models(service(kind, server.port), seen.append).close()
@@ -404,7 +398,7 @@ def test_a_guarded_service_is_reached_through_its_socket_and_never_through_its_p
         driver.unload(router, "m")
         seen: list[ModelState] = []
         with closing(driver.follow_models(router, seen.append)):
-            wait_for(lambda: [state.status for state in seen][:2] == [ModelStatus.LOADED, ModelStatus.UNLOADED])
+            wait_until(lambda: [state.status for state in seen][:2] == [ModelStatus.LOADED, ModelStatus.UNLOADED])
         assert server.asked == []
     finally:
         behind.close()

@@ -48,7 +48,7 @@ def served(work: Callable[[Box], Awaitable[None]], *, limit: int, patience_s: fl
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         try:
-            await asyncio.wait_for(work(Box(runner.addresses[0][1], crowd, go_on)), 20)
+            await asyncio.wait_for(work(Box(runner.addresses[0][1], crowd, go_on)), 60)
         finally:
             go_on.set()
             await runner.cleanup()
@@ -127,7 +127,7 @@ def test_a_head_has_a_limited_time_also_where_it_comes_drop_by_drop_and_an_answe
         assert await slow[0].read() == b"", "it has nothing more to say"
         assert len(box.crowd) == 0
 
-    served(work, limit=10, patience_s=0.4)
+    served(work, limit=10, patience_s=2.0)
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_may() -> None:

@@ -15,6 +15,7 @@ from gpumod_tui.adapters._journalctl import HINT
 from gpumod_tui.adapters.journal import _BACKOFF_S, JournalctlJournal
 from gpumod_tui.core.errors import JournalUnavailable
 from gpumod_tui.core.models import LogLine, LogPlace
+from tests.bed.host import wait_until
 
 UNITS = ("a.service", "b.service")
 
@@ -116,19 +117,12 @@ SLEEPS_S = 60
 """What a played journalctl would go on for; half of it is time enough for everything else on any machine."""
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_follower_goes_on_at_its_cursor_when_journalctl_dies(journalctl: Callable[[str], Path]) -> None:
     parts = "\n".join(f"{call}) echo '{printed(call)}' ;;" for call in (1, 2, 3))
     log = journalctl(f"case $call in {parts}\n*) exec sleep 60 ;; esac")
     lines: list[LogLine] = []
     follower = JournalctlJournal().follow(["a.service"], lines.append, backlog=7)
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 4)
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 4)
     follower.close()
     assert [line.message for line in lines] == ["line 1", "line 2", "line 3"]
     backlog, *others = log.read_text().splitlines()[:4]
@@ -142,7 +136,7 @@ def test_a_journal_without_a_line_yet_is_followed_from_now(journalctl: Callable[
     log = journalctl(f"case $call in 1) ;; 2) echo '{OTHERS}' ;; *) exec sleep 60 ;; esac")
     told: list[str] = []
     follower = JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
     follower.close()
     assert told == [""]
     assert "--follow --no-tail --since=@" in log.read_text().splitlines()[2]
@@ -151,7 +145,7 @@ def test_a_journal_without_a_line_yet_is_followed_from_now(journalctl: Callable[
 def test_closing_ends_process_and_thread(journalctl: Callable[[str], Path]) -> None:
     log = journalctl(f"[ $call = 1 ] && echo '{OTHERS}' || exec sleep {SLEEPS_S}")
     follower = JournalctlJournal().follow(UNITS, lambda line: None)
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 2)
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 2)
     began = time.monotonic()
     follower.close()
     follower.close()
@@ -165,7 +159,7 @@ def test_a_follower_that_cannot_begin_tries_again_without_haste(
     log = journalctl("exit 1")
     began = time.monotonic()
     follower = JournalctlJournal().follow(UNITS, lambda line: None)
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
     follower.close()
     assert time.monotonic() - began >= sum(_BACKOFF_S[:2])
 
@@ -183,10 +177,10 @@ def test_a_follower_says_once_why_it_cannot_begin_and_when_it_can(journalctl: Ca
     told: list[str] = []
     lines: list[LogLine] = []
     with closing(JournalctlJournal().follow(["a.service"], lines.append, report=told.append)):
-        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
+        wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
         assert told == [f"the journal cannot be read: insufficient permissions ({HINT})"]
         journalctl(f"echo '{printed(1)}'; case $* in *--follow*) exec sleep 60 ;; esac")
-        wait_for(lambda: bool(lines))
+        wait_until(lambda: bool(lines))
         assert told[1:] == [""]
 
 
@@ -194,7 +188,7 @@ def test_a_journal_of_nobody_is_no_journal_without_a_line(journalctl: Callable[[
     log = journalctl("exit 0")
     told: list[str] = []
     with closing(JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)):
-        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 4)
+        wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 4)
     assert told == [f"the user's journal holds nothing ({HINT})"]
     assert "--follow" not in log.read_text()
 
@@ -203,7 +197,7 @@ def test_a_follower_without_a_program_says_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path))
     told: list[str] = []
     with closing(JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)):
-        wait_for(lambda: bool(told))
+        wait_until(lambda: bool(told))
     assert told[0].startswith("journalctl cannot be run: No such file")
 
 
@@ -213,7 +207,7 @@ def test_following_that_fails_later_is_told_and_ends_well(journalctl: Callable[[
     )
     told: list[str] = []
     with closing(JournalctlJournal().follow(["a.service"], lambda line: None, report=told.append)):
-        wait_for(lambda: len(told) >= 3)
+        wait_until(lambda: len(told) >= 3)
     assert told == ["", f"the journal cannot be read: odd cursor ({HINT})", ""]
     assert len(log.read_text().splitlines()) == 4
 
@@ -229,7 +223,7 @@ def test_a_line_that_cannot_be_handed_on_is_told_and_passed_over(journalctl: Cal
         lines.append(line)
 
     with closing(JournalctlJournal().follow(["a.service"], sink, report=told.append)):
-        wait_for(lambda: bool(lines))
+        wait_until(lambda: bool(lines))
     assert lines[0].message == "line 2"
     assert told == ["", "the journal cannot be followed: KeyError('odd')", ""]
 
@@ -312,10 +306,11 @@ def test_a_huge_page_is_cut_short_and_goes_on_later(
 def test_a_slow_journal_gives_what_it_has_and_goes_on_later(
     journalctl: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpumod_tui.adapters._journal_pages.ANSWER_S", 0.5)
+    monkeypatch.setattr("gpumod_tui.adapters._journal_pages.ANSWER_S", 5.0)
     journalctl(f"{pages('8 7')}; exec sleep 60")
     page = JournalctlJournal().page(["a.service"], PLACE, 100)
     assert (numbers_of(page.lines), page.edge) == (["7", "8"], LogPlace(1.5, "c7"))
+    monkeypatch.setattr("gpumod_tui.adapters._journal_pages.ANSWER_S", 0.5)
     journalctl("exec sleep 60")
     with pytest.raises(JournalUnavailable, match="no answer"):
         JournalctlJournal().page(["a.service"], PLACE, 100)

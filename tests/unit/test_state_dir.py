@@ -227,7 +227,7 @@ class TestRecord:
             lock.write(lock.record)
         lock.release()
 
-    def test_killed_between_any_two_lines_the_file_is_whole(self, store: StateDir, tmp_path: Path) -> None:
+    def test_killed_between_any_two_lines_the_file_is_whole(self, store: StateDir) -> None:
         lock = taken(store)
         before = replace(lock.record, note="before" * 100)
         after = replace(before, note="after" * 2000, outcome="done")

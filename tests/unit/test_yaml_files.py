@@ -12,7 +12,7 @@ def in_time(path: Path) -> tuple[object, str, Fault | None]:
     found: list[tuple[object, str, Fault | None]] = []
     thread = threading.Thread(target=lambda: found.append(read_yaml(path)), daemon=True)
     thread.start()
-    thread.join(5.0)
+    thread.join(30.0)
     assert found, f"{path} is still being read"
     return found[0]
 

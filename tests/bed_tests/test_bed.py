@@ -110,21 +110,22 @@ def test_a_transient_scope_can_be_made() -> None:
 # --- the played driver
 
 
-@pytest.mark.bed
+@pytest.mark.bed(gpu={"release_s": 3.0})
 def test_memory_comes_back_late_and_the_dead_process_is_listed_until_then() -> None:
     holder = subprocess.Popen(["sleep", "100"])
     gpu().declare(holder.pid, {0: 5000})
     wait_until(lambda: gpu().used_mib() == 5015)
     holder.kill()
     holder.wait()
-    ended = time.monotonic()
     with nvml() as handle:
         pids = [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
         assert pids == [holder.pid]
         assert not Path(f"/proc/{holder.pid}").exists()
         wait_until(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).used < 500 * MIB, interval_s=0.005)
-        assert 0.95 < time.monotonic() - ended < 1.3
         assert pynvml.nvmlDeviceGetComputeRunningProcesses(handle) == []
+    *_, dead, free = gpu().timeline()
+    assert (list(dead["dead"]), free["dead"]) == ([str(holder.pid)], {})
+    assert free["t"] - dead["t"] > 2.9
 
 
 @pytest.mark.bed(gpu={"hold": True})
@@ -231,7 +232,7 @@ def test_a_load_lasts_as_long_as_the_test_wants_it_to() -> None:
     start_router()
     began = time.monotonic()
     load(GLM)
-    assert 0.9 < time.monotonic() - began < 2.0
+    assert time.monotonic() - began > 0.9
     grown = [entry["wanted_mib"][0] for entry in gpu().timeline()]
     assert grown == sorted(grown)
     assert len(grown) > 10
@@ -360,7 +361,7 @@ def test_nothing_is_left_behind(number: signal.Signals | None) -> None:
     if number is not None:
         assert len(traces(bed.pid)) > 4
         bed.send_signal(number)
-    assert bed.wait(20) == (0 if number is None else 128 + number)
+    assert bed.wait(60) == (0 if number is None else 128 + number)
     assert traces(bed.pid) == []
     assert Path("/proc/self/mounts").read_text() == mounts
 
@@ -399,12 +400,32 @@ def test_the_marker_reports_every_kind_of_end() -> None:
     require_bed()
     sample = Path(ENTER).with_name("samples") / "outcomes.py"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", str(sample)]
-    done = subprocess.run(command, cwd=ENTER.parents[2], capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run(command, cwd=ENTER.parents[2], env=environment, capture_output=True, text=True)
     text = done.stdout
     assert "3 failed, 1 passed, 1 skipped, 1 error" in text, text
     assert "a reason of its own" in text
     assert "a reason to skip" in text
     assert "a broken fixture" in text
     assert "the bed ended with exit code 0 before the test did" in text
-    assert "the test did not end within 1 s" in text
+    assert "the test did not end within 10 s" in text
     assert "in test_hangs" in text
+
+
+@outside
+@pytest.mark.parametrize("marked", [True, False], ids=["in a bed", "without one"])
+def test_what_is_skipped_fails_in_ci_and_says_why(marked: bool, tmp_path: Path) -> None:
+    require_bed()
+    sample = Path(ENTER).with_name("samples") / "outcomes.py"
+    if not marked:
+        sample = tmp_path / "test_sample.py"
+        sample.write_text("import pytest\ndef test_skips(): pytest.skip('a reason to skip')\n")
+    plugins = ["-p", "no:cacheprovider", *(() if marked else ("-p", "tests.bed.plugin"))]
+    command = [sys.executable, "-m", "pytest", *plugins, str(sample), "-k", "test_skips"]
+    done = subprocess.run(
+        command, cwd=ENTER.parents[2], env={**os.environ, "CI": "true"}, capture_output=True, text=True
+    )
+    assert "1 failed" in done.stdout, done.stdout
+    assert " skipped" not in done.stdout
+    assert "CI must not skip: a reason to skip" in done.stdout
+    assert done.returncode == 1

@@ -35,7 +35,7 @@ def written_by_people() -> list[Path]:
         text=True,
     )
     if listed.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip(f"not a git checkout: {listed.stderr.strip()}")
     return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 

@@ -11,33 +11,36 @@ PROBING = ", http.client"
 """And where a server runs that is to be asked."""
 
 
-def measure(rounds: int = 25) -> dict[str, float]:
-    """Ratios, least against least, by what runs on the box. The caches of presets and of byte code are warm."""
+STATES = {
+    "nothing runs": (["template", "install", "--yes"], IMPORTS),
+    "mode code, model loaded": (["mode", "switch", "code"], IMPORTS + PROBING),
+}
+"""What runs on the box: the command that brings it about, and what a script imports there."""
+
+
+def measure(state: str, rounds: int = 25) -> dict[str, list[float]]:
+    """Seconds by way. The caches of presets and of byte code are warm."""
     environment = compiled()
     status = [sys.executable, "-m", "gpumod_tui", "status"]
-    ratios = {}
-    for state, command, imports in (
-        ("nothing runs", ["template", "install", "--yes"], IMPORTS),
-        ("mode code, model loaded", ["mode", "switch", "code"], IMPORTS + PROBING),
-    ):
-        script = [sys.executable, "-c", imports]
-        seconds_of([*status[:-1], *command], environment)
-        for warm in (status, script):
-            seconds_of(warm, environment)
-        print(f"\n{state}")
-        taken = in_turns(
-            {
-                "gpumod status": lambda: seconds_of(status, environment),
-                "a script that imports": lambda script=script: seconds_of(script, environment),  # type: ignore[misc]
-            },
-            rounds,
-        )
-        ours, theirs = told(taken).values()
-        ratios[state] = least_ratio(taken)
-        print(f"ratio {ours / theirs:.2f} (target {TARGET})")
-    return ratios
+    command, imports = STATES[state]
+    script = [sys.executable, "-c", imports]
+    seconds_of([*status[:-1], *command], environment)
+    for warm in (status, script):
+        seconds_of(warm, environment)
+    print(f"\n{state}")
+    taken = in_turns(
+        {
+            "gpumod status": lambda: seconds_of(status, environment),
+            "a script that imports": lambda: seconds_of(script, environment),
+        },
+        rounds,
+    )
+    ours, theirs = told(taken).values()
+    print(f"ratio {ours / theirs:.2f} (target {TARGET}), least against least {least_ratio(taken):.2f}")
+    return taken
 
 
 if __name__ == "__main__":
     in_bed("tests.bench.bench_status")
-    measure()
+    for what in STATES:
+        measure(what)

@@ -19,6 +19,7 @@ import pytest
 
 from gpumod_tui import ui
 from gpumod_tui.ui.driver import QUEUE_BYTES, LossyWriter
+from tests.bed.host import wait_until
 
 PROGRAM = """
 import pathlib, sys, threading, time
@@ -36,7 +37,7 @@ end = threading.Event()
 
 def work():  # a switch: it must outlive the view
     out.with_suffix(".begun").write_text("begun")
-    end.wait(30)
+    end.wait(120)
     time.sleep(0.5)
     out.with_suffix(".worked").write_text("worked to its end")
 
@@ -50,7 +51,7 @@ end.set()
 """
 
 SWITCHING = """
-import pathlib, sys
+import pathlib, sys, threading, time
 from gpumod_tui.cli import dashboard
 from gpumod_tui.cli import _switching
 from gpumod_tui.demo.clock import RunningClock
@@ -64,13 +65,25 @@ def told(result, *, as_json):
     tell(result, as_json=as_json)
 
 _switching.tell_result = told
-host = DemoHost(RunningClock(), running=("vllm-embedding",))
-host.script("glm-code").load_s = 4.0
+clock = RunningClock()
+host = DemoHost(clock, running=("vllm-embedding",))
+host.script("glm-code").load_s = 60.0
 host.start()
+
+def load():  # goes on for as long as a test needs it
+    while not out.with_suffix(".loaded").exists():
+        time.sleep(0.05)
+    clock.skip(60.0)
+
+threading.Thread(target=load, daemon=True).start()
 code = dashboard._open(host)
 host.close()
 sys.exit(code)
 """
+
+
+ESCAPE = b"\x1b[27u"
+"""As kitty's keyboard protocol has it: the bare byte before another key would be that key with alt."""
 
 
 class Session:
@@ -94,7 +107,7 @@ class Session:
         )
         os.close(slave)
 
-    def read_until(self, word: bytes, seconds: float = 15.0) -> bytes:
+    def read_until(self, word: bytes, seconds: float = 60.0) -> bytes:
         end, seen = time.monotonic() + seconds, b""
         while word not in seen:
             assert time.monotonic() < end, seen[-2000:]
@@ -102,19 +115,16 @@ class Session:
                 seen += os.read(self.master, 65536)
         return seen
 
-    def drain(self, seconds: float) -> bytes:
-        end, seen = time.monotonic() + seconds, b""
-        while (left := end - time.monotonic()) > 0:
-            if select.select([self.master], [], [], left)[0]:
-                seen += os.read(self.master, 65536)
-        return seen
+    def end_load(self) -> None:
+        """Of SWITCHING: its model is loaded from now on."""
+        self.out.with_suffix(".loaded").touch()
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ended(self) -> str:
-        assert self.process.wait(15) == 0
+        assert self.process.wait(60) == 0
         assert self.out.with_suffix(".worked").read_text() == "worked to its end"
         return self.out.read_text()
 
@@ -177,8 +187,9 @@ def leave_during_a_switch(box: Session) -> None:
 def test_who_leaves_during_a_switch_is_told_how_it_ended(tmp_path: Path) -> None:
     with session(tmp_path, SWITCHING) as box:
         leave_during_a_switch(box)
+        box.end_load()
         box.read_until(b"code: done in")
-        assert box.process.wait(15) == 0
+        assert box.process.wait(60) == 0
 
 
 def test_a_terminal_that_hangs_up_after_the_view_was_left_ends_no_switch(tmp_path: Path) -> None:
@@ -186,7 +197,8 @@ def test_a_terminal_that_hangs_up_after_the_view_was_left_ends_no_switch(tmp_pat
         leave_during_a_switch(box)
         os.close(box.master)
         box.process.send_signal(signal.SIGHUP)
-        assert box.process.wait(15) == 0
+        box.end_load()
+        assert box.process.wait(60) == 0
         assert box.out.read_text() == "code done"
 
 
@@ -199,7 +211,8 @@ def test_a_terminal_that_hangs_up_twice_ends_the_view_and_no_switch(tmp_path: Pa
         for _ in range(10):
             time.sleep(0.1)
             box.process.send_signal(signal.SIGHUP)
-        assert box.process.wait(15) == 0
+        box.end_load()
+        assert box.process.wait(60) == 0
         assert box.out.read_text() == "code done"
 
 
@@ -207,7 +220,8 @@ def test_sigterm_after_the_view_was_left_ends_no_switch(tmp_path: Path) -> None:
     with session(tmp_path, SWITCHING) as box:
         leave_during_a_switch(box)
         box.process.send_signal(signal.SIGTERM)
-        assert box.process.wait(15) == 0
+        box.end_load()
+        assert box.process.wait(60) == 0
         assert box.out.read_text() == "code done"
 
 
@@ -219,7 +233,7 @@ def test_ctrl_c_after_the_view_was_left_cancels_in_good_order(tmp_path: Path) ->
         os.write(box.master, b"\x03")
         box.read_until(b"code: cancelled")
         # The second one may come when nothing is left but the interpreter's end: to a shell that is 130 as well.
-        assert box.process.wait(15) in (130, -signal.SIGINT)
+        assert box.process.wait(60) in (130, -signal.SIGINT)
         assert box.out.read_text() == "code cancelled"
 
 
@@ -227,16 +241,20 @@ def test_a_terminal_that_stops_reading_costs_nothing_and_gets_a_whole_screen_aft
     with session(tmp_path) as box:
         for _ in range(30):
             os.write(box.master, b"?")
-            time.sleep(0.05)
-            os.write(box.master, b"\x1b")
-            time.sleep(0.15)
-        before = box.cpu_seconds()
-        time.sleep(1.0)
-        assert box.cpu_seconds() - before < 0.5
-        box.drain(1.5)
+            time.sleep(0.1)
+            os.write(box.master, ESCAPE)
+            time.sleep(0.1)
+        # Once it has done what the keys say, which takes a slow machine longer.
+        wait_until(lambda: cpu_seconds_of_the_next_second(box) < 0.25, 60.0, what="it costs nothing")
         os.write(box.master, b"q")
         box.read_until(b"\x1b[?1049l")
         assert box.ended() == "0"
+
+
+def cpu_seconds_of_the_next_second(box: Session) -> float:
+    before = box.cpu_seconds()
+    time.sleep(1.0)
+    return box.cpu_seconds() - before
 
 
 def test_the_writer_drops_old_frames_and_asks_for_a_whole_one() -> None:
@@ -246,7 +264,7 @@ def test_the_writer_drops_old_frames_and_asks_for_a_whole_one() -> None:
     begun = time.monotonic()
     for _ in range(100):
         writer.write("x" * (QUEUE_BYTES // 8))
-    assert time.monotonic() - begun < 10.0
+    assert time.monotonic() - begun < 30.0
     assert writer.frames_dropped > 50
     end = time.monotonic() + 30.0
     while not recovered and time.monotonic() < end:

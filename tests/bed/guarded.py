@@ -47,6 +47,7 @@ def start_router(service: str, *options: str, models: Path | None = None, models
         f"""[Service]
 Type=exec
 Slice=gpumod.slice
+SyslogIdentifier=%n
 ExecStartPre=/bin/rm -f %t/gpumod/{service}.sock
 ExecStart={command} --ctx-size 512 --parallel 1 {" ".join(options)} --host %t/gpumod/{service}.sock
 SuccessExitStatus=143
@@ -71,6 +72,7 @@ def start_guard(*, ports: tuple[int, ...] = (PORT,), env: Mapping[str, str] | No
         "--unit=gpumod-guard",
         *listen,
         "--property=Type=exec",
+        f"--property=SyslogIdentifier={GUARD}",
         f"--working-directory={Path.cwd()}",
         *(f"--setenv={name}={value}" for name, value in given.items()),
         sys.executable,
@@ -141,6 +143,21 @@ def ask(
     return _exchange(connection, method, path, body, headers or {})
 
 
+def wait_delivered(service: str, asker: int) -> None:
+    """Until a request of the process `asker` lies unread in the socket of a router that is stopped."""
+    path = str(socket_of(service))
+
+    def lies_there() -> bool:
+        # Netid, state, bytes to read, bytes sent and not read, address, inode, peer's address, peer's inode, process
+        rows = [line.split() for line in run("ss", "-xHap", check=True).stdout.splitlines()]
+        accepted = {row[5] for row in rows if row[4] == path and row[1] == "ESTAB"}
+        sent = [row[7] for row in rows if row[1] == "ESTAB" and int(row[3]) > 0 and f"pid={asker}," in row[-1]]
+        # The peer of a connection that is not accepted yet is 0.
+        return any(peer == "0" or peer in accepted for peer in sent)
+
+    wait_until(lies_there, what=f"a request of pid {asker} lies in {path}")
+
+
 def chat(model: str, **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, **more}
 
@@ -148,6 +165,12 @@ def chat(model: str, **more: Any) -> dict[str, Any]:
 def statuses(service: str) -> dict[str, str]:
     """What the router itself says of its models."""
     return {entry["id"]: entry["status"]["value"] for entry in direct(service, "GET", "/models").json["data"]}
+
+
+def truth() -> tuple[str | None, str]:
+    """What `gpumod mode status` says: the mode and whether it is reached."""
+    view: dict[str, Any] = json.loads(run("gpumod", "mode", "status", "--json").stdout)["mode"]
+    return view["mode"], view["truth"]
 
 
 def ledger() -> list[dict[str, Any]]:

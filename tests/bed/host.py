@@ -111,7 +111,15 @@ _MARKS = "gpumod-bed-mark"
 _marks = itertools.count()
 
 
-def journal(unit: str | None = None, *, lines: int = 1000) -> list[str]:
+def of_unit(unit: str) -> list[str]:
+    """Matches for journalctl: what its processes wrote, what systemd wrote about it.
+
+    The identifier (`SyslogIdentifier=%n`) is all that tells it of a process that had died before journald looked at it.
+    """
+    return [f"_SYSTEMD_USER_UNIT={unit}", "+", f"USER_UNIT={unit}", "+", f"SYSLOG_IDENTIFIER={unit}"]
+
+
+def journal(unit: str | None = None, *options: str, lines: int = 1000) -> list[str]:
     """Messages of the user's journal, oldest first, without their time stamps: all that was written before the call.
 
     journald reads what processes wrote when it comes to it; a line of our own behind theirs tells that it did.
@@ -120,8 +128,7 @@ def journal(unit: str | None = None, *, lines: int = 1000) -> list[str]:
     run("systemd-cat", f"--identifier={_MARKS}", "echo", mark, check=True)
     read = ("journalctl", "--user", "--no-pager", "--output=cat")
     wait_until(lambda: mark in run(*read, "--lines=50", f"--identifier={_MARKS}").stdout.splitlines(), what="journald")
-    which = ["--unit", unit] if unit else []
-    said = run(*read, f"--lines={lines}", *which).stdout.splitlines()
+    said = run(*read, f"--lines={lines}", *options, *(of_unit(unit) if unit else ())).stdout.splitlines()
     return [line for line in said if not line.startswith(_MARKS)]
 
 
@@ -143,7 +150,7 @@ def pids_named(name: str) -> list[int]:
     return found
 
 
-def http(url: str, body: object = None, *, timeout_s: float = 10.0) -> tuple[int, Any]:
+def http(url: str, body: object = None, *, timeout_s: float = 40.0) -> tuple[int, Any]:
     """(status, parsed JSON or text); POSTs `body` as JSON if given. Status 0: the connection failed."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})

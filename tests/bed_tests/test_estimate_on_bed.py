@@ -1,6 +1,5 @@
 """What is reckoned for a model's context, held against what a real llama-server allocates for it."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from gpumod_tui.adapters.model_files import ModelFolder, model_file
 from gpumod_tui.core.estimate import estimate
 from gpumod_tui.core.load_settings import LoadSettings, with_arguments
 from gpumod_tui.core.quantities import MIB
-from tests.bed_tests._grown_models import grow
+from tests.bed_tests._grown_models import CACHES, STATES, grow
 from tests.unit._gguf_files import BASE
 
 PLAIN = {**BASE, "attention.layer_norm_rms_epsilon": 1e-5, "attention.layer_norm_epsilon": 1e-5}
@@ -83,8 +82,8 @@ def reckoned_and_real(path: Path, arch: str, values: dict[str, Any], words: list
     found = estimate(ModelFolder().header(file), with_arguments(LoadSettings(), words))
     ours = {part.name: (part.total_bytes or 0) / MIB for part in found.parts}
     # The server prints two digits of each.
-    caches = [float(size) for size in re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", said)]
-    states = [float(size) for size in re.findall(r"llama_memory_recurrent: size = +([\d.]+) MiB", said)]
+    caches = [float(size) for size in CACHES.findall(said)]
+    states = [float(size) for size in STATES.findall(said)]
     if not caches and not states:
         return f"not loaded: {said[-1000:]}"
     cache, state = ours["KV cache"], ours.get("recurrent state", 0)
@@ -96,7 +95,7 @@ def reckoned_and_real(path: Path, arch: str, values: dict[str, Any], words: list
     return f"cache {cache:.3f}, really {caches}; state {state:.3f}, really {states}"
 
 
-@pytest.mark.bed
+@pytest.mark.bed(timeout_s=900)
 def test_the_cache_is_as_large_as_llama_server_makes_it(tmp_path: Path) -> None:
     differing = {}
     for case, (arch, values, words) in CASES.items():

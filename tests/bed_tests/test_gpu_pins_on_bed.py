@@ -2,9 +2,7 @@
 room."""
 
 import json
-import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,7 @@ CODE = "glm-code"
 TWO = {"gpus": [{"name": "A", "uuid": "GPU-a"}, {"name": "B", "uuid": "GPU-b"}]}
 PRESETS = Path.home() / ".config" / "gpumod" / "presets"
 
-pytestmark = pytest.mark.bed
-
-
-@pytest.fixture(autouse=True)
-def never_too_much() -> Iterator[None]:
-    yield
-    if os.environ.get("GPUMOD_BED") == "1":
-        gpu().assert_never_overcommitted()
+pytestmark = [pytest.mark.bed, pytest.mark.usefixtures("never_too_much")]
 
 
 def preset(gpus: list[int], vram_mb: int | None = 20480, context_size: int = 4096, n_gpu_layers: int = -1) -> None:

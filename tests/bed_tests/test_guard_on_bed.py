@@ -36,6 +36,7 @@ from tests.bed.guarded import (
     start_guard,
     start_router,
     statuses,
+    wait_delivered,
 )
 from tests.bed.host import (
     copy_models,
@@ -106,13 +107,18 @@ def busy(service: str, model: str) -> bool:
     return any(slot["is_processing"] for slot in direct(service, "GET", f"/slots?model={model}").json)
 
 
+def in_log(pattern: str) -> list[int]:
+    """The numbers of all lines of the coder's log that match."""
+    return [int(found[1]) for line in journal(f"{CODE}.service") if (found := re.search(pattern, line))]
+
+
 # --- the ordinary way
 
 
 def test_a_model_is_admitted_loaded_used_and_unloaded() -> None:
     start_router(CODE)
     start_guard()
-    assert ask("GET", "/health").json == {"status": "ok", "routers": 1, "mode": None}
+    wait_until(lambda: ask("GET", "/health").json == {"status": "ok", "routers": 1, "mode": None}, what="it knows it")
     listed = ask("GET", "/models")
     assert b'"value":"unloaded"' in listed.body
     assert {entry["id"] for entry in listed.json["data"]} == {GLM, NEMOTRON}
@@ -193,10 +199,12 @@ def test_test_3_to_the_letter() -> None:
     }
     assert "retry-after" not in refused.headers
     assert not children(NEMO)
+    gpu().config(hold=True)
     ask("POST", "/models/unload", {"model": GLM})
     wait_until(lambda: not children(CODE))
     soon = ask("POST", "/models/load", {"model": NEMOTRON})
     assert (soon.status, soon.headers["retry-after"]) == (503, "2")
+    gpu().config(hold=False)
     wait_until(lambda: ask("POST", "/models/load", {"model": NEMOTRON}).status == 200, what="its memory came back")
     wait_until(lambda: statuses(NEMO)[NEMOTRON] == "loaded")
 
@@ -638,7 +646,7 @@ def test_a_load_that_hangs_is_ended_before_it_is_given_up() -> None:
     began = time.monotonic()
     answer = ask("POST", "/v1/chat/completions", chat(GLM))
     assert (answer.status, answer.json["error"]["type"]) == (504, "load_timeout")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60, "the load goes on for 600 s"
     wait_until(lambda: not children(CODE) and not settled(CODE))
 
 
@@ -652,7 +660,8 @@ def test_a_death_between_admission_and_load_leaks_nothing(dies: str) -> None:
     os.kill(router, signal.SIGSTOP)
     threading.Thread(target=ask, args=("POST", "/models/load", {"model": GLM}), daemon=True).start()
     wait_until(lambda: settled(CODE), what="it is admitted")
-    assert ask("POST", "/models/load", {"model": NEMOTRON}, timeout_s=5).status == 503 if dies == "router" else True
+    wait_delivered(CODE, guard_pid())
+    assert ask("POST", "/models/load", {"model": NEMOTRON}).status == 503 if dies == "router" else True
     os.kill(guard_pid() if dies == "guard" else router, signal.SIGKILL)
     if dies == "guard":
         wait_until(lambda: guard_pid() == 0)
@@ -677,7 +686,7 @@ def test_a_load_whose_guard_was_killed_is_promised_for_as_long_as_its_router_han
     os.kill(router, signal.SIGSTOP)
     threading.Thread(target=ask, args=("POST", "/models/load", {"model": GLM}), daemon=True).start()
     wait_until(lambda: settled(CODE), what="it is admitted")
-    time.sleep(0.3)
+    wait_delivered(CODE, guard_pid())
     os.kill(guard_pid(), signal.SIGKILL)
     wait_until(lambda: guard_pid() == 0)
     end = time.monotonic() + 2 * ORPHAN_S
@@ -766,12 +775,14 @@ def test_a_client_that_goes_ends_the_work() -> None:
     start_router(CODE, "--ctx-size", "4096", "--parallel", "1")
     start_guard()
     assert ask("POST", "/v1/chat/completions", chat(GLM)).status == 200
-    for _ in range(3):
+    for number in range(1, 4):
         client = stream(GLM, 4000)
         client.recv(1000)
         wait_until(lambda: busy(CODE, GLM))
         client.close()
-        wait_until(lambda: not busy(CODE, GLM), 1.0)
+        wait_until(lambda: not busy(CODE, GLM))
+        wait_until(lambda: len(in_log(r"cancel task, id_task = (\d+)")) == number, what="it was given up")  # noqa: B023
+        assert in_log(r"stop processing: n_tokens = (\d+)")[-1] < 4000
 
 
 def test_a_stream_is_finished_when_the_guard_is_told_to_end() -> None:

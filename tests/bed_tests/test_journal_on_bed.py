@@ -133,7 +133,7 @@ def test_a_flood_arrives_whole_and_fast() -> None:
     lines: list[LogLine] = []
     with closing(JournalctlJournal().follow(["floods.service"], lines.append)):
         systemctl("start", "floods.service")
-        wait_until(lambda: "n1" in messages(lines[-20_000:]), interval_s=0.001)
+        wait_until(lambda: "n1" in messages(lines[:200]), interval_s=0.001)
         began = time.monotonic()
         wait_until(lambda: bool(lines) and lines[-1].message == f"n{total}", timeout_s=60)
         print(f"{total / (time.monotonic() - began):.0f} lines a second reach the sink")

@@ -1,5 +1,6 @@
 """The door with real processes: units that ask in their ExecCondition, real kills, and the played card as judge."""
 
+import contextlib
 import json
 import os
 import random
@@ -206,12 +207,12 @@ def test_a_killed_preflight_is_no_admission_and_leaves_nothing() -> None:
     assert settled() == []
     for _ in range(15):
         started = subprocess.Popen(["systemctl", "--user", "start", "one.service"], stderr=subprocess.DEVNULL)
-        wait_until(lambda: sub("one") == "condition" and cgroup_pids("one.service"), what="it asks", interval_s=0.001)
+        # On a busy machine its asking can be over between two looks: then it runs already, and nothing is killed.
+        wait_until(lambda: sub("one") in ("condition", "running"), what="it asks", interval_s=0.001)
         time.sleep(chance.uniform(0, 0.4))
-        condition = sub("one") == "condition"
-        if condition:
+        if sub("one") == "condition":
             systemctl("kill", "--signal=KILL", "one.service", check=False)
-        started.wait(30)
+        started.wait(60)
         killed += active("one") != "active"
         # It would be tried again, and holds what it was granted until then.
         systemctl("stop", "one.service")
@@ -222,7 +223,7 @@ def test_a_killed_preflight_is_no_admission_and_leaves_nothing() -> None:
     assert settled() == []
 
 
-@pytest.mark.bed(gpu={**ENGINES, "release_s": 0.2}, timeout_s=120)
+@pytest.mark.bed(gpu={**ENGINES, "release_s": 0.2})
 @pytest.mark.parametrize("restarts", [True, False])
 def test_a_start_whose_check_is_killed_is_told_as_failed_not_as_refused(restarts: bool) -> None:
     if not restarts:
@@ -231,16 +232,29 @@ def test_a_start_whose_check_is_killed_is_told_as_failed_not_as_refused(restarts
         (folder / "restart.conf").write_text("[Service]\nRestart=no\n")
         systemctl("daemon-reload")
     assert settled() == []
-    start = subprocess.Popen(["gpumod", "service", "start", "one", "--json"], stdout=subprocess.PIPE, text=True)
 
     def is_held() -> bool:
         """Stopped as soon as it is seen: it may not answer before it is killed, however busy the machine is."""
         pids = cgroup_pids("one.service") if sub("one") == "condition" else []
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        return bool(pids)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        if pids and sub("one") == "condition":
+            return True
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        return False
 
-    wait_until(is_held, 30, what="it asks", interval_s=0.001)
+    for _ in range(10):
+        start = subprocess.Popen(["gpumod", "service", "start", "one", "--json"], stdout=subprocess.PIPE, text=True)
+        while not is_held() and start.poll() is None:
+            time.sleep(0.001)
+        if start.poll() is None:
+            break
+        # It had asked and been answered between two looks.
+        start.communicate()
+        blank()
     systemctl("kill", "--signal=KILL", "one.service")
     out, _ = start.communicate(timeout=60)
     told = json.loads(out)
@@ -284,8 +298,8 @@ def test_what_is_unknown_is_refused_and_the_journal_says_why() -> None:
     (path / "ledger.json").chmod(0)
     refused("one", "ledger.json")
     (path / "ledger.json").chmod(0o600)
-    priorities = run("journalctl", "--user", "-u", "one.service", "-p", "err", "-o", "cat").stdout
-    assert priorities.count("gpumod: refused") == 5, priorities
+    priorities = journal("one.service", "--priority=err")
+    assert sum("gpumod: refused" in line for line in priorities) == 5, priorities
     systemctl("start", "one.service")
     assert active("one") == "active"
     blank()

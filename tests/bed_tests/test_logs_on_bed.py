@@ -34,7 +34,7 @@ def test_a_flood_is_survived_searched_and_looked_back_through() -> None:
         began = time.monotonic()
         terminal.press("f")
         terminal.wait("standing still")
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 20.0
         terminal.press("f")
         terminal.wait("flood over", "following", timeout_s=60.0)
         terminal.press("/")

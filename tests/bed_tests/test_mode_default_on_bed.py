@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.bed.guarded import truth
 from tests.bed.host import gpu, journal, run, systemctl, unit_properties, wait_until
 
 UNIT = "gpumod-mode.service"
@@ -31,13 +32,13 @@ def gpumod(*arguments: str, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def mode() -> tuple[str | None, str]:
-    view: dict[str, Any] = json.loads(run("gpumod", "mode", "status", "--json").stdout)["mode"]
-    return view["mode"], view["truth"]
-
-
 def state() -> str:
     return unit_properties(UNIT, "ActiveState")["ActiveState"]
+
+
+def history() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("gpumod", "mode", "history", "--json").stdout)["switches"]
+    return found
 
 
 def said(words: str) -> None:
@@ -53,16 +54,16 @@ def test_a_login_switches_to_it() -> None:
     # What a login does: default.target comes up, and with it what it wants.
     systemctl("stop", "default.target")
     systemctl("start", "default.target")
-    wait_until(lambda: mode() == ("rag", "reached"), 60.0)
+    wait_until(lambda: truth() == ("rag", "reached"), 60.0)
     assert state() == "inactive", "it is over, and no service of gpumod's"
     gpumod("mode", "default", "code")
     assert "gpumod-mode" not in gpumod("template", "list")
     systemctl("start", UNIT)
-    assert mode() == ("code", "reached"), "systemctl start waits until the mode is reached"
+    assert history()[0]["outcome"] == "done", "systemctl start waits until the mode is reached"
+    wait_until(lambda: truth() == ("code", "reached"), what="it is seen to be reached")
     assert "code is switched to at login" in gpumod("doctor")
     said("code: done in")
-    history = json.loads(run("gpumod", "mode", "history", "--json").stdout)["switches"]
-    assert [(one["target"], one["command"]) for one in history] == [
+    assert [(one["target"], one["command"]) for one in history()] == [
         ("code", "gpumod mode switch code --wait-for-gpus 120"),
         ("rag", "gpumod mode switch rag --wait-for-gpus 120"),
     ]
@@ -104,6 +105,5 @@ def test_stopping_the_unit_cancels_the_switch_in_good_order() -> None:
     systemctl("start", "--no-block", UNIT)
     wait_until(lambda: "load" in run("gpumod", "mode", "status").stdout, 30.0)
     systemctl("stop", UNIT)
-    history = json.loads(run("gpumod", "mode", "history", "--json").stdout)["switches"]
-    assert history[0]["outcome"] == "cancelled"
+    assert history()[0]["outcome"] == "cancelled"
     assert unit_properties("glm-code.service", "ActiveState")["ActiveState"] == "inactive"

@@ -121,7 +121,7 @@ def test_a_tight_loop_costs_little(tracker: VRAMTracker) -> None:
             times.append(time.perf_counter() - began)
         spent[processes] = statistics.median(times)
     print(f"read {spent[False] * 1e6:.0f} µs, with processes {spent[True] * 1e6:.0f} µs")
-    assert spent[False] < 0.001
+    assert spent[False] < 0.005
 
 
 def test_without_the_library_there_is_no_gpu() -> None:

@@ -136,7 +136,7 @@ def ask(
     *,
     port: int = PORT,
     headers: Mapping[str, str] | None = None,
-    timeout_s: float = 60.0,
+    timeout_s: float = 120.0,
 ) -> Reply:
     """Through the guard. Status 0: nobody answered."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)

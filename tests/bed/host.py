@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], timeout_s: float = 30.0, *, what: str = "", interval_s: float = 0.02) -> T:
+def wait_until(predicate: Callable[[], T], timeout_s: float = 60.0, *, what: str = "", interval_s: float = 0.02) -> T:
     """The first truthy value of `predicate`. Raises: AssertionError, after `timeout_s`, with the last value."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -32,7 +32,7 @@ def wait_until(predicate: Callable[[], T], timeout_s: float = 30.0, *, what: str
 
 def run(
     *argv: str | Path,
-    timeout_s: float = 60.0,
+    timeout_s: float = 120.0,
     check: bool = False,
     stdin: str = "",
     env: Mapping[str, str] | None = None,
@@ -53,7 +53,7 @@ def run(
     return done
 
 
-def shell(script: str, *, timeout_s: float = 60.0, check: bool = False) -> subprocess.CompletedProcess[str]:
+def shell(script: str, *, timeout_s: float = 120.0, check: bool = False) -> subprocess.CompletedProcess[str]:
     """Runs a bash script, as the text of QA.md wants it."""
     return run("bash", "-c", script, timeout_s=timeout_s, check=check)
 
@@ -61,7 +61,7 @@ def shell(script: str, *, timeout_s: float = 60.0, check: bool = False) -> subpr
 # --- units
 
 
-def systemctl(*arguments: str, check: bool = True, timeout_s: float = 60.0) -> str:
+def systemctl(*arguments: str, check: bool = True, timeout_s: float = 120.0) -> str:
     return run("systemctl", "--user", "--no-pager", *arguments, check=check, timeout_s=timeout_s).stdout
 
 

@@ -1,6 +1,6 @@
 """The pytest marker `bed`: each such test runs in a fresh bed of its own, and its reports are replayed here.
 
-`@pytest.mark.bed(gpu={…}, timeout_s=…)`: gpu is merged into play/defaults.json, timeout_s (default 300) ends the bed.
+`@pytest.mark.bed(gpu={…}, timeout_s=…)`: gpu is merged into play/defaults.json, timeout_s (default 600) ends the bed.
 Where no bed can be entered these tests are skipped with the reason. With CI=true nothing is skipped: what would be,
 one of these tests or any other, fails with the reason.
 """
@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 ENTER = Path(__file__).resolve().parent / "enter"
-DEFAULT_TIMEOUT_S = 300.0
+DEFAULT_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 15.0
 OUTPUT_CHARACTERS = 20_000
 AT_LIMIT = "at-limit"

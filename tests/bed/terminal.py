@@ -65,7 +65,7 @@ class Tmux:
         """What is on the screen."""
         return self._run("capture-pane", "-p", check=False)
 
-    def wait(self, *words: str, timeout_s: float = 30.0) -> str:
+    def wait(self, *words: str, timeout_s: float = 60.0) -> str:
         """Until all of these are on the screen at once; the screen."""
         seen: list[str] = []
 
@@ -76,7 +76,7 @@ class Tmux:
         wait_until(there, timeout_s, what=f"{words} on the screen", interval_s=0.03)
         return seen[0]
 
-    def wait_gone(self, *words: str, timeout_s: float = 30.0) -> str:
+    def wait_gone(self, *words: str, timeout_s: float = 60.0) -> str:
         """Until none of these is on the screen; the screen."""
         seen: list[str] = []
 

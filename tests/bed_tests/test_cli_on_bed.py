@@ -62,7 +62,7 @@ def installed(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def gpumod(
-    *arguments: str, expect: int | None = None, env: Mapping[str, str] | None = None, timeout_s: float = 60.0
+    *arguments: str, expect: int | None = None, env: Mapping[str, str] | None = None, timeout_s: float = 120.0
 ) -> subprocess.CompletedProcess[str]:
     """One call of the command line; a traceback is never an answer."""
     done = run("gpumod", *arguments, env=env, timeout_s=timeout_s)
@@ -481,7 +481,7 @@ def test_blank_ends_a_holder_that_hangs() -> None:
     first = Background("mode", "switch", "code").at_step("load")
     first.send(signal.SIGSTOP)
     began = time.monotonic()
-    gpumod("mode", "switch", "blank", expect=0, timeout_s=120)
+    gpumod("mode", "switch", "blank", expect=0)
     assert 19 < time.monotonic() - began < 90, "asked for 15 s, SIGTERM, 5 s later SIGKILL"
     assert first.end()[0] == -signal.SIGKILL
     assert up() == set()

@@ -116,7 +116,7 @@ def test_a_switch_of_the_command_line_is_shown_live_and_can_be_cancelled() -> No
         terminal.wait("was not begun here")
         terminal.press("Enter")
         terminal.wait("Switch to code: cancelled", timeout_s=60.0)
-        assert other.wait(30) == 130
+        assert other.wait(60) == 130
     wait_until(lambda: bool(told) and told[-1].record.outcome == "cancelled", what="the watch tells the end")
     watch.stop()
     steps = [step.step for step in told[-1].record.steps]

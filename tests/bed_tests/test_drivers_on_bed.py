@@ -26,7 +26,7 @@ def running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -37,9 +37,7 @@ def llama(*options: str, port: int = 7070) -> list[str]:
 
 
 def wait_ready(service: Service) -> None:
-    wait_until(
-        lambda: driver_for(service).probe(service).health is Health.READY, timeout_s=20, what="the server is ready"
-    )
+    wait_until(lambda: driver_for(service).probe(service).health is Health.READY, what="the server is ready")
 
 
 def status(service: Service, model: str) -> ModelStatus | None:

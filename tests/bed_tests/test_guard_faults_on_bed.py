@@ -143,7 +143,6 @@ host.drivers(service).load(service, "{GLM}")
 
 @pytest.mark.bed(
     gpu={"rules": [{"match": r"--model \S*GLM", "mib": 19968}, {"match": r"--model \S*Nemotron", "mib": 12000}]},
-    timeout_s=300,
 )
 def test_a_load_that_waits_for_another_models_end_is_promised_when_its_asker_is_killed() -> None:
     """A full router calls it unloaded all the while."""
@@ -195,7 +194,7 @@ def test_a_ledger_that_is_lost_while_a_router_hangs_forgets_no_load() -> None:
 SMALL = {"rules": [{"match": r"--model \S*(GLM|Nemotron)", "mib": 4000}]}
 
 
-@pytest.mark.bed(gpu=SMALL, timeout_s=300)
+@pytest.mark.bed(gpu=SMALL)
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -240,7 +239,7 @@ def second_guard(port: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.bed(timeout_s=300)
+@pytest.mark.bed
 def test_a_second_guard_on_the_port_of_the_first_says_what_is_wrong_and_the_first_serves_on() -> None:
     known_ledger()
     start_router(CODE)
@@ -255,7 +254,7 @@ def test_a_second_guard_on_the_port_of_the_first_says_what_is_wrong_and_the_firs
     assert ask("POST", "/v1/chat/completions", chat(GLM)).status == 200
 
 
-@pytest.mark.bed(timeout_s=300)
+@pytest.mark.bed
 def test_two_guards_before_the_same_routers_never_admit_more_than_there_is() -> None:
     """A preset was moved to another port, and the guard of before still runs."""
     for name, default in ((CODE, GLM), (NEMO, NEMOTRON)):

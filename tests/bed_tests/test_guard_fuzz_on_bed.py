@@ -287,7 +287,7 @@ RULES: Final = [
 ]
 
 
-@pytest.mark.bed(gpu={"release_s": 0.2, "rules": RULES}, timeout_s=600)
+@pytest.mark.bed(gpu={"release_s": 0.2, "rules": RULES})
 def test_ten_thousand_requests(tmp_path: Path, record_property: Any) -> None:
     copy_models(["tiny-a", "tiny-b"], tmp_path)
     presets = Path.home() / ".config" / "gpumod" / "presets"

@@ -87,7 +87,7 @@ def test_the_socket_keeps_the_port_while_the_guard_restarts() -> None:
 
     def ask() -> None:
         while not done.is_set():
-            if http(f"{URL}/health", timeout_s=10)[0] != 200:
+            if http(f"{URL}/health")[0] != 200:
                 lost.append(1)
 
     asking = threading.Thread(target=ask)
@@ -160,7 +160,7 @@ def test_a_router_from_before_the_guard_gives_up_its_port_when_it_is_restarted()
 LATE = {"match": r"--model \S*GLM-4\.7-Flash", "mib": 19968, "grow_s": 3}
 
 
-@pytest.mark.bed(gpu={"release_s": 0.2, "rules": [LATE]}, timeout_s=240)
+@pytest.mark.bed(gpu={"release_s": 0.2, "rules": [LATE]})
 def test_a_start_by_hand_and_a_load_in_the_same_moment_are_not_both_admitted() -> None:
     gpumod("template", "install", "--yes")
     systemctl("start", "glm-code.service")

@@ -177,7 +177,7 @@ def test_an_automatic_restart_waits_for_its_own_last_invocations_memory() -> Non
     blank()
 
 
-@pytest.mark.bed(gpu={**ENGINES, "release_s": 0.2}, timeout_s=590)
+@pytest.mark.bed(gpu={**ENGINES, "release_s": 0.2})
 def test_a_switch_killed_at_any_moment_leaves_no_promise_behind() -> None:
     chance = random.Random(3)
     for _ in range(30):

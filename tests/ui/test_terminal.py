@@ -54,6 +54,8 @@ SWITCHING = """
 import pathlib, sys, threading, time
 from gpumod_tui.cli import dashboard
 from gpumod_tui.cli import _switching
+from gpumod_tui.core.errors import GpumodError
+from gpumod_tui.core.models import ModelStatus
 from gpumod_tui.demo.clock import RunningClock
 from gpumod_tui.demo.host import DemoHost
 
@@ -70,8 +72,15 @@ host = DemoHost(clock, running=("vllm-embedding",))
 host.script("glm-code").load_s = 60.0
 host.start()
 
+def is_loading():
+    service = host.registry.service("glm-code")
+    try:
+        return any(model.status is ModelStatus.LOADING for model in host.drivers(service).models(service))
+    except GpumodError:
+        return False
+
 def load():  # goes on for as long as a test needs it
-    while not out.with_suffix(".loaded").exists():
+    while not (out.with_suffix(".loaded").exists() and is_loading()):
         time.sleep(0.05)
     clock.skip(60.0)
 

@@ -23,7 +23,8 @@ _SETTLE_AT_MOST_S: Final = 5.0
 _EVICT_S: Final = 30.0
 _RETRY_S: Final = 0.2
 _ASKED: Final = "invalid_request_error"
-_ENDED: Final = (ModelStatus.UNLOADED, ModelStatus.DOWNLOADED, ModelStatus.UNKNOWN)
+_ENDED: Final = (ModelStatus.UNLOADED, ModelStatus.DOWNLOADED, ModelStatus.DOWNLOADING, ModelStatus.UNKNOWN)
+"""Without a process that serves it."""
 
 _T = TypeVar("_T")
 
@@ -161,6 +162,8 @@ class Loads:
             status = router.states.get(model, ModelStatus.UNKNOWN)
             if status is ModelStatus.LOADED:
                 return Ready()
+            if status is ModelStatus.DOWNLOADING:
+                return _why_ended(router, model)
             if status is not ModelStatus.LOADING:
                 verdict = await self._admitted(router, model)
                 if not isinstance(verdict, Granted):
@@ -209,19 +212,16 @@ class Loads:
         """Until it is loaded. A model that hangs is unloaded first and given up then."""
         limit_s = router.service.startup_timeout_s
         try:
-            while True:
-                status = await router.wait(model, lambda now: now is not ModelStatus.LOADING, limit_s)
-                if status is ModelStatus.LOADED:
-                    return Ready()
-                if status is ModelStatus.SLEEPING:
-                    return Ready()
-                # The stream may still be telling of the model's last life.
-                await router.refresh()
-                if router.states.get(model, ModelStatus.UNKNOWN) in _ENDED:
-                    if model in router.dismissed:
-                        return Failed(f"model '{model}' was unloaded while it was loading", _ASKED, 400)
-                    code = router.exit_code(model)
-                    return Failed(f"model {model} failed to load (exit code {code}): gpumod logs {router.service.id}")
+            # One limit for all: whatever the router tells, this ends.
+            async with asyncio.timeout(limit_s):
+                while True:
+                    status = await router.wait(model, lambda now: now is not ModelStatus.LOADING, limit_s)
+                    if status in (ModelStatus.LOADED, ModelStatus.SLEEPING):
+                        return Ready()
+                    # The stream may still be telling of the model's last life.
+                    await router.refresh()
+                    if router.states.get(model, ModelStatus.UNKNOWN) in _ENDED:
+                        return _why_ended(router, model)
         except TimeoutError:
             if commitment is not None:
                 await router.unload(model)
@@ -324,6 +324,16 @@ class Loads:
         except TimeoutError:
             return False
         return True
+
+
+def _why_ended(router: Router, model: str) -> Failed:
+    """Why a model that was to be loaded has no process."""
+    if router.states.get(model) is ModelStatus.DOWNLOADING:
+        return Failed(f"model '{model}' is still being downloaded", _ASKED, 400)
+    if model in router.dismissed:
+        return Failed(f"model '{model}' was unloaded while it was loading", _ASKED, 400)
+    code = router.exit_code(model)
+    return Failed(f"model {model} failed to load (exit code {code}): gpumod service logs {router.service.id}")
 
 
 def _tell(message: str) -> None:

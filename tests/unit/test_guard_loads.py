@@ -54,9 +54,15 @@ class PlayedRouter(Router):
         self.states = {"a": ModelStatus.UNLOADED, "b": ModelStatus.UNLOADED}
         self.asked: list[str] = []
         self.answers = list(answers)
+        self.downloading = ""
+        self.looks = 0
 
     async def ask(self, method: str, path: str, post: Any = None, *, timeout_s: float = 0.0) -> Answer:
         if (method, path) == ("GET", "/models"):
+            self.looks += 1
+            assert self.looks < 1000, "it is asked without a pause"
+            if self.downloading:
+                self.really[self.downloading] = "downloading"
             entries = [{"id": name, "status": {"value": self.really.get(name, "unloaded")}} for name in self.states]
             return Answer(200, json.dumps({"data": entries}).encode())
         self.asked.append(f"{path} {post['model']}")
@@ -132,3 +138,18 @@ def test_a_load_that_was_not_answered_is_promised_until_its_router_is_long_witho
     (outcome,) = loaded_in(PlayedRouter(tmp_path, answers=(SILENCE,)), gate, "a", then_s=1.0)
     assert isinstance(outcome, Failed)
     assert gate.open == kept
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "seen after it was asked for"])
+def test_a_model_that_is_being_downloaded_is_not_loaded_and_not_promised(known: bool, tmp_path: Path) -> None:
+    """Its router calls it running, and goes on downloading."""
+    gate = PlayedGate(0.0)
+    router = PlayedRouter(tmp_path, answers=(Answer(400, b'{"error":{"message":"model is already running"}}'),))
+    router.downloading = "a"
+    if known:
+        router.states["a"] = ModelStatus.DOWNLOADING
+    (outcome,) = loaded_in(router, gate, "a")
+    assert outcome == Failed("model 'a' is still being downloaded", "invalid_request_error", 400)
+    assert router.asked == ([] if known else ["/models/load a"])
+    assert not gate.open
+    assert router.looks < 5

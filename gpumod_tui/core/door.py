@@ -208,7 +208,8 @@ class Door:
             ledger.write(replace(ledger.state, commitments=kept))
 
     def try_turn(self, unit: str) -> Closeable | None:
-        """The turn to put a unit to sleep or to wake it, until it is closed or this process ends; None: it is taken.
+        """The turn to put a unit to sleep or to wake it, or to have a router load a model, until it is closed or this
+        process ends; None: it is taken.
 
         A wake is admitted and asked for in one turn: else who is slow between the two could, after another's sleep,
         wake what has been promised to others meanwhile. Raises: StateUnavailable.

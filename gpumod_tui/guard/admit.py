@@ -4,8 +4,9 @@ import asyncio
 import functools
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,8 @@ _SETTLE_AT_MOST_S: Final = 5.0
 """Between two looks at a load that may have come to be; the first are closer together."""
 _EVICT_S: Final = 30.0
 _RETRY_S: Final = 0.2
+_TURN_S: Final = 60.0
+"""Others keep a turn for an admission and a load's answer: longer only where a router hangs."""
 _ASKED: Final = "invalid_request_error"
 _ENDED: Final = (ModelStatus.UNLOADED, ModelStatus.DOWNLOADED, ModelStatus.DOWNLOADING, ModelStatus.UNKNOWN)
 """Without a process that serves it."""
@@ -53,6 +56,16 @@ class Failed:
     kind: str = "load_failed"
     status: int = 500
     answer: Answer | None = None
+    may_pass: bool = False
+    """Asked again soon, it may be answered otherwise."""
+
+
+class _NoTurn(Exception):
+    """Others keep the router, or it cannot be known whether they do."""
+
+    def __init__(self, message: str, kind: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.outcome = Failed(message, kind, 503, may_pass=may_pass)
 
 
 NotBegun = Refused | Switching | Full | Failed
@@ -147,6 +160,8 @@ class Loads:
             router.used_at[model] = time.monotonic()
         except UpstreamGone as error:
             outcome = Failed(str(error), "router_gone", 502)
+        except _NoTurn as error:
+            outcome = error.outcome
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait are answered
             _tell(f"load of {model}: {type(error).__name__}: {error}")
             outcome = Failed(f"internal error: {type(error).__name__}")
@@ -157,8 +172,10 @@ class Loads:
 
     async def _load(self, router: Router, model: str, load: Load) -> Ready | NotBegun:
         commitment: Commitment | None = None
-        # From counting a router's models to the load's answer nothing else begins there.
-        async with self._turns.setdefault(router.service.unit, asyncio.Lock()):
+        # From counting a router's models to the load's answer nothing else begins there, whoever else asks it.
+        async with self._turn(router):
+            # What others had it load before is known from here on.
+            await router.refresh()
             status = router.states.get(model, ModelStatus.UNKNOWN)
             if status is ModelStatus.LOADED:
                 return Ready()
@@ -180,6 +197,24 @@ class Loads:
         finally:
             if commitment is not None:
                 self._spawn(self._settle(router, model, commitment, absent_s=0.0))
+
+    @asynccontextmanager
+    async def _turn(self, router: Router) -> AsyncIterator[None]:
+        """Nobody else has the router load anything meanwhile, here or in another process. Raises: _NoTurn."""
+        unit = router.service.unit
+        end = time.monotonic() + _TURN_S
+        async with self._turns.setdefault(unit, asyncio.Lock()):
+            try:
+                while (turn := await self.call(functools.partial(self._gate.try_turn, unit))) is None:
+                    if time.monotonic() >= end:
+                        raise _NoTurn(f"another process has {router.service.id} load a model", "busy", may_pass=True)
+                    await asyncio.sleep(_RETRY_S)
+            except GpumodError as error:
+                raise _NoTurn(str(error), "unavailable") from error
+            try:
+                yield
+            finally:
+                turn.close()
 
     async def _ask_for(self, router: Router, model: str, load: Load, commitment: Commitment) -> NotBegun | None:
         """Have the router begin what was admitted; why it does not, if it does not. Raises: UpstreamGone."""

@@ -65,4 +65,5 @@ def refuse(outcome: NotBegun, counts: Counts, *, loaded: Sequence[tuple[str, str
     assert isinstance(outcome, Failed)
     if outcome.answer is not None:
         return reply(outcome.answer.body, outcome.answer.status)
-    return fault(outcome.status, outcome.kind, outcome.message)
+    retry = {"Retry-After": str(answers.SOON_S)} if outcome.may_pass else None
+    return fault(outcome.status, outcome.kind, outcome.message, retry)

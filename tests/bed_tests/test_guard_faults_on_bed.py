@@ -230,6 +230,40 @@ def test_under_a_driver_that_fails_what_is_loaded_serves_on_and_what_is_not_is_r
     assert guard_pid() == guard
 
 
+LOADS_LATE = f"""
+import sys, time
+from gpumod_tui.adapters.drivers.llamacpp import LlamaCppDriver
+send = LlamaCppDriver.load
+def late(*a, **k):
+    print("counted", flush=True)
+    time.sleep(2)
+    send(*a, **k)
+LlamaCppDriver.load = late
+from gpumod_tui.__main__ import main
+sys.argv = ["gpumod", "service", "load", "{CODE}", "{GLM}"]
+main()
+"""
+
+
+@pytest.mark.bed(gpu=SMALL)
+def test_of_a_load_by_hand_and_one_through_the_guard_the_second_finds_the_router_full() -> None:
+    """Past its limit the router would end the first one, which nobody uses yet."""
+    copy_models(["tiny-b"], Path.home() / "models")
+    preset(CODE, 4096, GLM, models_max=1)
+    run("gpumod", "template", "install", "--yes", check=True)
+    systemctl("start", f"{CODE}.service")
+    wait_until(lambda: ask("GET", "/health").status == 200)
+    by_hand = subprocess.Popen([sys.executable, "-c", LOADS_LATE], stdout=subprocess.PIPE, text=True)
+    assert by_hand.stdout is not None
+    assert "counted" in by_hand.stdout.readline()
+    refused = ask("POST", "/v1/chat/completions", chat("tiny-b"))
+    assert (refused.status, refused.json["error"]["type"]) == (503, "model_limit"), refused
+    assert by_hand.wait(60) == 0
+    assert statuses(CODE)[GLM] == "loaded"
+    assert set(children(CODE)) == {GLM}
+    run("gpumod", "mode", "switch", "blank", check=True)
+
+
 SECOND = 7071
 
 

@@ -73,6 +73,25 @@ def test_no_model_is_put_out_for_another_one() -> None:
     assert status(host, GLM) is ModelStatus.LOADED
 
 
+def test_a_router_is_asked_for_no_model_while_another_process_asks_it_for_one() -> None:
+    """Past its limit it would end an idle model unasked: who is second counts what the first has loaded."""
+    host = DemoHost(running=["glm-code"])
+    unload(host, GLM)
+    service = host.registry.service("glm-code")
+    turn = host.door.try_turn(service.unit)
+    assert turn is not None
+
+    def load_elsewhere() -> None:
+        host.drivers(service).load(service, SMALL)
+        turn.close()
+
+    host.at(2.0, load_elsewhere)
+    result = load(host, GLM)
+    assert result.outcome is Outcome.REFUSED
+    assert f"none is unloaded for {GLM} unasked: {SMALL}" in str(result.errors[0])
+    assert status(host, SMALL) is not ModelStatus.UNLOADED
+
+
 @pytest.mark.parametrize(
     ("service", "model", "words"),
     [

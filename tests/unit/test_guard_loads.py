@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from gpumod_tui.core.admission import Granted, Refused
 from gpumod_tui.core.commitments import Commitment
 from gpumod_tui.core.models import DriverKind, ModelStatus, Service
+from gpumod_tui.core.ports import Closeable
 from gpumod_tui.guard.admit import Failed, Full, Loads, Ready
 from gpumod_tui.guard.gate import Gate
 from gpumod_tui.guard.metrics import Counts
@@ -25,6 +27,7 @@ class PlayedGate(Gate):
 
     def __init__(self, decide_s: float = 0.05) -> None:
         self.decide_s = decide_s
+        self.kept_by_another = False
         self.open: set[str] = set()
 
     def decide(self, unit: str, model: str) -> Granted | Refused:
@@ -34,6 +37,11 @@ class PlayedGate(Gate):
 
     def would_fit(self, unit: str, model: str, without: Collection[str]) -> bool:
         return True
+
+    def try_turn(self, unit: str) -> Closeable | None:
+        if self.kept_by_another:
+            return None
+        return SimpleNamespace(close=lambda: None)
 
     def is_open(self, commitment: Commitment) -> bool:
         return commitment.id in self.open
@@ -54,15 +62,12 @@ class PlayedRouter(Router):
         self.states = {"a": ModelStatus.UNLOADED, "b": ModelStatus.UNLOADED}
         self.asked: list[str] = []
         self.answers = list(answers)
-        self.downloading = ""
         self.looks = 0
 
     async def ask(self, method: str, path: str, post: Any = None, *, timeout_s: float = 0.0) -> Answer:
         if (method, path) == ("GET", "/models"):
             self.looks += 1
             assert self.looks < 1000, "it is asked without a pause"
-            if self.downloading:
-                self.really[self.downloading] = "downloading"
             entries = [{"id": name, "status": {"value": self.really.get(name, "unloaded")}} for name in self.states]
             return Answer(200, json.dumps({"data": entries}).encode())
         self.asked.append(f"{path} {post['model']}")
@@ -112,6 +117,37 @@ def test_of_two_at_once_a_router_with_one_place_is_asked_for_one(tmp_path: Path)
     assert router.asked == ["/models/load a"], "asked for the second, it would have evicted the first"
 
 
+def test_what_another_process_loads_meanwhile_is_counted_before_the_router_is_asked(tmp_path: Path) -> None:
+    """Past its limit the router would end what the other one has loaded."""
+    router, gate = PlayedRouter(tmp_path), PlayedGate(0.0)
+    gate.kept_by_another = True
+
+    async def run() -> object:
+        router.really = {}
+        loads = Loads(gate, Counts())
+        load = loads.begin(router, "a")
+        await asyncio.sleep(0.3)
+        assert not load.done.done()
+        # No event has told it yet.
+        router.really["b"] = "loading"
+        gate.kept_by_another = False
+        outcome = await load.done
+        await loads.close()
+        return outcome
+
+    assert asyncio.run(run()) == Full("r", 1, ("b",))
+    assert router.asked == []
+
+
+def test_a_router_that_another_process_keeps_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumod_tui.guard.admit._TURN_S", 0.1)
+    gate = PlayedGate(0.0)
+    gate.kept_by_another = True
+    (outcome,) = loaded_in(PlayedRouter(tmp_path), gate, "a")
+    assert outcome == Failed("another process has r load a model", "busy", 503, may_pass=True)
+    assert not gate.open
+
+
 def test_a_router_that_says_it_is_full_is_full(tmp_path: Path) -> None:
     said = Answer(500, b'{"error":{"code":500,"message":"model limit reached, try again later"}}')
     gate = PlayedGate(0.0)
@@ -140,16 +176,24 @@ def test_a_load_that_was_not_answered_is_promised_until_its_router_is_long_witho
     assert gate.open == kept
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known", "seen after it was asked for"])
+class Downloading(PlayedRouter):
+    """A download of the model begins: before it is looked at, or with the request for its load."""
+
+    def __init__(self, folder: Path, *, known: bool) -> None:
+        super().__init__(folder, answers=(Answer(400, b'{"error":{"message":"model is already running"}}'),))
+        self.known = known
+
+    async def ask(self, method: str, path: str, post: Any = None, *, timeout_s: float = 0.0) -> Answer:
+        if self.known or path == "/models/load":
+            self.really["a"] = "downloading"
+        return await super().ask(method, path, post, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("known", [True, False])
 def test_a_model_that_is_being_downloaded_is_not_loaded_and_not_promised(known: bool, tmp_path: Path) -> None:
-    """Its router calls it running, and goes on downloading."""
     gate = PlayedGate(0.0)
-    router = PlayedRouter(tmp_path, answers=(Answer(400, b'{"error":{"message":"model is already running"}}'),))
-    router.downloading = "a"
-    if known:
-        router.states["a"] = ModelStatus.DOWNLOADING
+    router = Downloading(tmp_path, known=known)
     (outcome,) = loaded_in(router, gate, "a")
     assert outcome == Failed("model 'a' is still being downloaded", "invalid_request_error", 400)
     assert router.asked == ([] if known else ["/models/load a"])
     assert not gate.open
-    assert router.looks < 5

@@ -9,10 +9,13 @@ from gpumod_tui.core.events import Step
 from gpumod_tui.core.models import ModelState, ModelStatus, Service
 from gpumod_tui.core.records import SwitchError
 from gpumod_tui.core.router_limit import full_router
+from gpumod_tui.core.steps.asleep import turn_of
 from gpumod_tui.core.steps.run import POLL_S, Run, StepFailed, ask_again_s
 from gpumod_tui.core.stillness import GRACE_S
 
 RETRY_S: Final = 0.25
+TURN_S: Final = 60.0
+"""For others who have the router load something; the guard may first unload another model for it."""
 UNLOADED_GRACE_S: Final = 2.0
 """How long a router may go on calling a model unloaded after it has accepted the load."""
 
@@ -55,7 +58,10 @@ def _admit(run: Run, service: Service, model: str) -> Granted | Refused:
 
 
 def load_one(run: Run, service: Service, model: str) -> str:
-    """Admit it, ask the router for it, and wait until it is in memory. Raises: StepFailed, Cancelled."""
+    """Admit it, ask the router for it, and wait until it is in memory.
+
+    Raises: StepFailed, Cancelled, StateUnavailable.
+    """
     driver = run.host.drivers(service)
     run.touch()
     newest: list[ModelState] = []
@@ -71,15 +77,18 @@ def load_one(run: Run, service: Service, model: str) -> str:
 
     follower = driver.follow_models(service, hear)
     try:
-        verdict = _admit(run, service, model)
-        if isinstance(verdict, Refused):
-            error = SwitchError(str(verdict), unit=service.unit, holders=verdict.holders)
-            raise StepFailed(error, refused=True)
-        if service.id not in run.watched:
-            run.watched.append(service.id)
-        run.check_alive()
-        run.loaded.append((service, model))
-        driver.load(service, model, meanwhile)
+        # From counting its models to the load's answer nobody else has it load anything: one model too many, and it
+        # would end an idle one unasked.
+        with turn_of(run, service, Step.LOAD, TURN_S):
+            verdict = _admit(run, service, model)
+            if isinstance(verdict, Refused):
+                error = SwitchError(str(verdict), unit=service.unit, holders=verdict.holders)
+                raise StepFailed(error, refused=True)
+            if service.id not in run.watched:
+                run.watched.append(service.id)
+            run.check_alive()
+            run.loaded.append((service, model))
+            driver.load(service, model, meanwhile)
         began = run.clock.monotonic()
         asked = float("-inf")
 

@@ -14,13 +14,16 @@ from gpumod_tui.adapters.peaks import PeaksFile
 from gpumod_tui.adapters.places import Places
 from gpumod_tui.adapters.presets_yaml import load_registry
 from gpumod_tui.adapters.unit_files import InstalledUnits
+from gpumod_tui.adapters.unit_render import render_guard, render_login_mode
 from gpumod_tui.cli.preset import preset
 from gpumod_tui.cli.template import template
 from gpumod_tui.core.errors import ConfigInvalid, GpuUnavailable, SystemdUnavailable, UnknownName
+from gpumod_tui.core.login_mode import LOGIN_UNIT
 from gpumod_tui.core.models import ActiveState, GpuReading, GpuSample, Listener, UnitState
 from gpumod_tui.core.needs import NeedBook
 from gpumod_tui.core.registry import ServiceRegistry
 from gpumod_tui.demo.clock import PlayedClock
+from gpumod_tui.resources import packaged
 
 SOCKET, GUARD = "gpumod-guard.socket", "gpumod-guard.service"
 
@@ -396,12 +399,15 @@ def test_the_guard_is_installed_enabled_and_started_with_the_services_it_stands_
     assert box.units.asked == []
 
 
-def test_no_description_of_ours_is_taken_for_a_server(box: Box) -> None:
+@pytest.mark.parametrize("mode", ["vllm", "llama-box", "glm", "nemotron-3", "blank", "a.b_c-d"])
+def test_no_description_of_ours_is_taken_for_a_server(mode: str) -> None:
     """The procedure looks for servers in what list-units prints."""
-    run("install", "--yes")
-    for text in guard_units(box).values():
+    texts = {**render_guard([7070]), LOGIN_UNIT: render_login_mode(mode)}
+    own = {path.name.removesuffix(".j2") for path in packaged("units").glob("gpumod-*.j2")}
+    assert set(texts) == own
+    for text in texts.values():
         (line,) = [line for line in text.splitlines() if line.startswith("Description=")]
-        assert not any(word in line.lower() for word in ("vllm", "llama", "glm", "nemotron"))
+        assert not any(word in line.lower() for word in ("vllm", "llama", "glm", "nemotron", mode))
 
 
 def test_changed_ports_restart_the_socket_and_it_is_said(box: Box) -> None:

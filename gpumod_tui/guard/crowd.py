@@ -2,13 +2,14 @@
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
 
 PATIENCE_S: Final = 75.0
-"""For the whole head of a request, from the connection or from the answer before. Bodies and answers have no limit."""
+"""For the whole head of a request, from the connection or from the answer before, and for the next byte of its body.
+Neither a body that goes on nor an answer has a limit."""
 _DESCRIPTORS: Final = 65536
 _OWN_DESCRIPTORS: Final = 128
 """Libraries, files, event streams of routers."""
@@ -42,7 +43,7 @@ class Crowd:
         self._patience_s = patience_s
         self._all: dict[asyncio.BaseProtocol, asyncio.Transport] = {}
         self._silent: dict[asyncio.BaseProtocol, float] = {}
-        """Since when, the longest first: those whose request has still to come."""
+        """Since when, the longest first: those whose request, or the next byte of it, has still to come."""
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -65,11 +66,11 @@ class Crowd:
         self._silent.pop(connection, None)
 
     def work(self, connection: asyncio.BaseProtocol) -> None:
-        """Its request is there, and takes as long as it takes."""
+        """It has said something, and what comes of it takes as long as it takes."""
         self._silent.pop(connection, None)
 
     def rest(self, connection: asyncio.BaseProtocol) -> None:
-        """It is answered, and may ask again."""
+        """It is its turn to say something: to go on with its body, or, answered, to ask again."""
         if connection not in self._all:
             return
         loop = asyncio.get_running_loop()
@@ -94,6 +95,24 @@ class Crowd:
         transport.abort()
 
 
+CROWD: Final = web.RequestKey("crowd", Crowd)
+
+
+async def heard(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """A body as it comes; while nothing does, its connection counts as silent."""
+    crowd, connection = request.get(CROWD), request.protocol
+    while not request.content.at_eof():
+        if crowd is None:
+            yield await request.content.readany()
+            continue
+        crowd.rest(connection)
+        try:
+            chunk = await request.content.readany()
+        finally:
+            crowd.work(connection)
+        yield chunk
+
+
 class Server(web.Server):
     """Serves one port, as one of a crowd."""
 
@@ -114,6 +133,7 @@ class Server(web.Server):
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
+        request[CROWD] = self._crowd
         self._crowd.work(connection)
         try:
             return await self._answer(request)

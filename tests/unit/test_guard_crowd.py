@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gpumod_tui.core.registry import ServiceRegistry
 from gpumod_tui.guard.app import Guard
-from gpumod_tui.guard.crowd import Crowd, Server, connection_limit
+from gpumod_tui.guard.crowd import Crowd, Server, connection_limit, heard
 from gpumod_tui.guard.upstreams import UpstreamGone
 
 GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -39,7 +39,8 @@ def served(work: Callable[[Box], Awaitable[None]], *, limit: int, patience_s: fl
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             if request.path == "/slow":
                 await go_on.wait()
-            return web.Response(text="served")
+            size = sum([len(chunk) async for chunk in heard(request)])
+            return web.Response(text=f"served {size}")
 
         crowd = Crowd(limit, patience_s)
         server = Server(answer, crowd, access_log=None)
@@ -130,6 +131,43 @@ def test_a_head_has_a_limited_time_also_where_it_comes_drop_by_drop_and_an_answe
     served(work, limit=10, patience_s=2.0)
 
 
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+
+
+def test_bodies_that_do_not_come_keep_nobody_out() -> None:
+    async def work(box: Box) -> None:
+        promised = [await box.connect() for _ in range(3)]
+        for _, writer in promised:
+            writer.write(POST % 10)
+            await asyncio.sleep(0.05)
+        promised[0][1].write(b"x")
+        await asyncio.sleep(0.05)
+        assert await ask(await box.connect()) == OK
+        assert await promised[1][0].read() == b"", "the first has gone on since"
+        promised[0][1].write(b"x" * 9)
+        assert await status(promised[0][0]) == OK
+
+    served(work, limit=3)
+
+
+def test_a_body_has_a_limited_time_for_each_byte_and_none_for_the_whole() -> None:
+    async def work(box: Box) -> None:
+        silent, slow, waiting = [await box.connect() for _ in range(3)]
+        silent[1].write(POST % 10 + b"xxx")
+        slow[1].write(POST % 10)
+        waiting[1].write((POST % 3).replace(b"POST /", b"POST /slow") + b"x")
+        for _ in range(10):
+            await asyncio.sleep(0.15)
+            slow[1].write(b"x")
+        assert await status(slow[0]) == OK
+        assert await silent[0].read() == b""
+        box.go_on.set()
+        waiting[1].write(b"xx")
+        assert await status(waiting[0]) == OK, "nobody listened to it"
+
+    served(work, limit=10, patience_s=0.5)
+
+
 def test_the_limit_of_open_files_is_raised_as_far_as_it_may() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
@@ -152,7 +190,7 @@ def test_a_guard_without_files_does_not_call_the_router_gone(number: int, told: 
             raise UpstreamGone("glm-code: no") from OSError(number, "no")
 
         guard._handle = fail  # type: ignore[method-assign, assignment]
-        request: Any = SimpleNamespace()
+        request: Any = {}
         answer = await guard.handle(7070, request)
         assert answer.status == told
         assert ("Retry-After" in answer.headers) == (told == 503)

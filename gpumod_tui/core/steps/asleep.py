@@ -22,7 +22,10 @@ LOOK_S: Final = 0.1
 
 @contextmanager
 def turn_of(run: Run, service: Service, step: Step, limit_s: float, *, cancellable: bool = True) -> Iterator[None]:
-    """Nobody else puts it to sleep, wakes it or has it load a model meanwhile. Raises: StepFailed, Cancelled, TimeUp, StateUnavailable."""
+    """Nobody else puts it to sleep, wakes it or has it load a model meanwhile.
+
+    Raises: StepFailed, Cancelled, TimeUp, StateUnavailable.
+    """
     doing = "has it load a model" if service.is_router else "puts it to sleep or wakes it"
     busy = f"{service.id}: another process {doing}"
 

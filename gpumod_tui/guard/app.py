@@ -18,6 +18,7 @@ from gpumod_tui.core.host import Host
 from gpumod_tui.core.registry import ServiceRegistry
 from gpumod_tui.guard import answers
 from gpumod_tui.guard.admit import Loads
+from gpumod_tui.guard.forward import let_go
 from gpumod_tui.guard.front import Front
 from gpumod_tui.guard.gate import Gate
 from gpumod_tui.guard.metrics import Counts, write
@@ -107,7 +108,7 @@ class Guard:
         try:
             response = await self._handle(port, request)
         except BadRequest as error:
-            response = fault(error.status, error.kind, str(error))
+            response = fault(error.status, error.kind, str(error), error.headers)
         except UpstreamGone as error:
             response = _crowded() if _is_out_of_files(error.__cause__) else self._gone(str(error))
         except (ConnectionResetError, TimeoutError) as error:
@@ -115,6 +116,8 @@ class Guard:
         except Exception as error:  # noqa: BLE001  a fault of ours ends one request, not the guard
             _tell(f"{request.method} {request.path}: {type(error).__name__}: {error}")
             response = fault(500, "server_error", "the guard failed; its journal says why")
+        finally:
+            let_go(request)
         self._counts.requests[response.status] += 1
         return response
 

@@ -18,6 +18,11 @@ _BOUNDARY: Final = re.compile(
 _DISPOSITION: Final = re.compile(
     r'form-data;\s*name="([^"\\\x00-\x1f]{1,128})"(?:;\s*filename="([^"\\\x00-\x1f]{0,255})")?\s*\Z', re.I
 )
+_PARTS: Final = 1000
+_HEAD_BYTES: Final = 16 * 1024
+"""Of one part."""
+_TEXT_BYTES: Final = 1024 * 1024
+"""Of a field that is no file."""
 _MEDIA: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;\s*[\w-]+=[\w.-]+)*\Z")
 
 
@@ -90,25 +95,21 @@ class Form:
 
 
 def parse_form(content_type: str, data: bytes) -> Form:
-    """Raises: BadRequest, status 415 where it is no multipart form."""
+    """Raises: BadRequest, status 415 where it is no multipart form, 413 where it has more than anybody needs.
+
+    What it holds is copied once, however large it is.
+    """
     match = _BOUNDARY.match(content_type)
     if match is None:
         raise BadRequest("a multipart form is expected", 415)
-    mark = b"--" + (match[1] or match[2]).encode()
-    head, *parts = (b"\r\n" + data).split(b"\r\n" + mark)
-    if head.strip() or not parts or not parts[-1].startswith(b"--"):
-        raise BadRequest("the multipart form is damaged")
     boundary = f"gpumod-{secrets.token_hex(16)}"
-    out: list[bytes] = []
+    out: list[bytes | memoryview] = []
     models: list[str] = []
-    for part in parts[:-1]:
-        name, filename, media, content = _part(part)
+    for start, end in _parts(data, b"--" + (match[1] or match[2]).encode()):
+        name, filename, media, content = _part(data, start, end)
         head_line = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"'
         if filename is None:
-            try:
-                value = content.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise BadRequest(f"the field {name} is not UTF-8") from error
+            value = _text(name, content)
             if name == "model":
                 models.append(value)
         elif name == "model":
@@ -123,14 +124,43 @@ def parse_form(content_type: str, data: bytes) -> Form:
     return Form(model, f"multipart/form-data; boundary={boundary}", b"".join(out))
 
 
-def _part(part: bytes) -> tuple[str, str | None, str, bytes]:
+def _parts(data: bytes, mark: bytes) -> list[tuple[int, int]]:
+    """Where each begins and ends."""
+    between = b"\r\n" + mark
+    start = len(mark)
+    if not data.startswith(mark):
+        first = data.find(between)
+        if first < 0 or data[:first].strip():
+            raise BadRequest("the multipart form is damaged")
+        start = first + len(between)
+    found: list[tuple[int, int]] = []
+    while (end := data.find(between, start)) >= 0:
+        found.append((start, end))
+        if len(found) > _PARTS:
+            raise BadRequest(f"the multipart form has more than {_PARTS} parts", 413)
+        start = end + len(between)
+    if not data.startswith(b"--", start):
+        raise BadRequest("the multipart form is damaged")
+    return found
+
+
+def _text(name: str, content: memoryview) -> str:
+    if len(content) > _TEXT_BYTES:
+        raise BadRequest(f"the field {name} is larger than {_TEXT_BYTES // 1024} KiB", 413)
+    try:
+        return str(content, "utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the field {name} is not UTF-8") from error
+
+
+def _part(data: bytes, start: int, end: int) -> tuple[str, str | None, str, memoryview]:
     """Name, file name, media type, content."""
-    head, found, content = part.partition(b"\r\n\r\n")
-    if not found or not head.startswith(b"\r\n"):
+    head_end = data.find(b"\r\n\r\n", start, min(end, start + _HEAD_BYTES))
+    if head_end <= start or not data.startswith(b"\r\n", start):
         raise BadRequest("a part of the multipart form is damaged")
     disposition = media = ""
     try:
-        lines = head[2:].decode("utf-8").split("\r\n")
+        lines = data[start + 2 : head_end].decode("utf-8").split("\r\n")
     except UnicodeDecodeError as error:
         raise BadRequest("a part's head is not UTF-8") from error
     for line in lines:
@@ -146,4 +176,4 @@ def _part(part: bytes) -> tuple[str, str | None, str, bytes]:
     match = _DISPOSITION.match(disposition)
     if match is None or (media and _MEDIA.match(media) is None):
         raise BadRequest("a part of the multipart form has no plain name or type")
-    return match[1], match[2], media, content
+    return match[1], match[2], media, memoryview(data)[head_end + 4 : end]

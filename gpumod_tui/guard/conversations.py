@@ -12,6 +12,7 @@ from gpumod_tui.guard import answers
 from gpumod_tui.guard.forward import AT_ONCE_BYTES, forward, read_object
 from gpumod_tui.guard.replies import reply
 from gpumod_tui.guard.requests import BadRequest, join_target
+from gpumod_tui.guard.room import Body
 from gpumod_tui.guard.routes import Kind, Route
 from gpumod_tui.guard.upstreams import Answer, Router
 
@@ -35,17 +36,17 @@ class Conversations:
         self, request: web.BaseRequest, route: Route, path: str, kept: dict[str, str], allowed: Sequence[Router]
     ) -> web.StreamResponse:
         """The answer of the router that has the conversation; a list of sessions is that of all. Raises: BadRequest."""
-        data: bytes | None = None
+        body: Body | None = None
         if route.kind is Kind.SESSIONS:
-            data, asked = await read_object(request)
-            if len(data) > AT_ONCE_BYTES:
+            body, asked = await read_object(request)
+            if len(body.data) > AT_ONCE_BYTES:
                 raise BadRequest(f"the body is larger than {AT_ONCE_BYTES // 1024} KiB", 413)
             if len(allowed) > 1:
                 told = await asyncio.gather(*(router.ask("POST", path, asked) for router in allowed))
                 return reply(answers.dump([one for answer in told for one in _list(answer)]))
         known = self._routers.get(kept.get("conv_id", ""))
         router = known if known in allowed and known is not None else allowed[0]
-        return await forward(request, router.session, join_target(path, kept), data=data)
+        return await forward(request, router.session, join_target(path, kept), body=body)
 
 
 def _list(answer: Answer) -> list[Any]:

@@ -15,17 +15,18 @@ from gpumod_tui.core.guarding import GuardAction
 from gpumod_tui.core.models import ModelStatus, Service
 from gpumod_tui.guard import answers
 from gpumod_tui.guard.admit import Full, Loads, NotBegun, Ready
-from gpumod_tui.guard.body import checked_name, model_in, parse_form
+from gpumod_tui.guard.body import checked_name, model_in
 from gpumod_tui.guard.choice import Candidate, choose
 from gpumod_tui.guard.conversations import Conversations
 from gpumod_tui.guard.events import Audience
-from gpumod_tui.guard.forward import JSON_TYPE, forward, read_body, read_object
+from gpumod_tui.guard.forward import JSON_TYPE, forward, read_form, read_object
 from gpumod_tui.guard.gate import Gate
 from gpumod_tui.guard.keys import Keys
 from gpumod_tui.guard.listing import merged
 from gpumod_tui.guard.metrics import Counts
 from gpumod_tui.guard.replies import fault, not_loaded, refuse, reply, unauthorized
 from gpumod_tui.guard.requests import BadRequest, given_key, join_target
+from gpumod_tui.guard.room import Body
 from gpumod_tui.guard.routes import Kind, Route
 from gpumod_tui.guard.upstreams import Answer, Router, UpstreamGone
 
@@ -95,13 +96,12 @@ class Front:
         kept = {name: query[name] for name in route.query if name in query}
         match route.kind:
             case Kind.USE | Kind.STEER:
-                data, body = await read_object(request, route.field)
+                body, asked = await read_object(request, route.field)
                 target = join_target(path, kept | _NEVER)
-                return await self._use(request, route, target, model_in(body), key, data, JSON_TYPE)
+                return await self._use(request, route, target, model_in(asked), key, body, JSON_TYPE)
             case Kind.TRANSCRIBE:
-                form = parse_form(request.headers.get("Content-Type", ""), await read_body(request))
-                target = join_target(path, _NEVER)
-                return await self._use(request, route, target, form.model, key, form.data, form.content_type)
+                body, model, content_type = await read_form(request)
+                return await self._use(request, route, join_target(path, _NEVER), model, key, body, content_type)
             case Kind.ASK | Kind.PROPS:
                 if not kept.get("model"):
                     if route.kind is Kind.ASK:
@@ -116,18 +116,18 @@ class Front:
                     await self._check_allowed(GuardAction.RELOAD, "a reload can end loaded models")
                 return await self._models(key, "/models?reload=1" if query.get("reload") else "/models")
             case Kind.LOAD | Kind.UNLOAD:
-                _, body = await read_object(request)
-                model = model_in(body)
+                _, asked = await read_object(request)
+                model = model_in(asked)
                 return await (self._load if route.kind is Kind.LOAD else self._unload)(model, key)
             case Kind.DOWNLOAD:
                 await self._check_allowed(GuardAction.DOWNLOAD, "models are downloaded by hand")
-                data, body = await read_object(request)
-                model_in(body)
+                body, asked = await read_object(request)
+                model_in(asked)
                 routers = await self._open_to(key)
                 if len(routers) > 1:
                     names = ", ".join(one.service.id for one in routers)
                     raise BadRequest(f"{names} could download it: let only one run", 409, kind="ambiguous")
-                return await forward(request, routers[0].session, path, data=data)
+                return await forward(request, routers[0].session, path, body=body)
             case Kind.DELETE:
                 await self._check_allowed(GuardAction.DELETE, "models are deleted by hand")
                 router, name = await self._where(checked_name(kept.get("model", "")), key, unknown=404)
@@ -160,7 +160,7 @@ class Front:
         target: str,
         model: str,
         key: str,
-        data: bytes,
+        body: Body,
         content_type: str,
     ) -> web.StreamResponse:
         router, name = await self._where(model, key, fresh=True)
@@ -174,7 +174,7 @@ class Front:
                     return self._refuse(outcome, router)
             if _CONVERSATION in request.headers:
                 self._conversations.remember(request.headers[_CONVERSATION], router)
-            return await self._pass(request, router, name, target, data, content_type)
+            return await self._pass(request, router, name, target, body, content_type)
 
     async def _pass(
         self,
@@ -182,12 +182,12 @@ class Front:
         router: Router,
         name: str,
         target: str,
-        data: bytes | None = None,
+        body: Body | None = None,
         content_type: str = JSON_TYPE,
     ) -> web.StreamResponse:
         """Hand on what is for a loaded model."""
         with _using(router, name):
-            response = await forward(request, router.session, target, data=data, content_type=content_type)
+            response = await forward(request, router.session, target, body=body, content_type=content_type)
         if name in router.dismissed and _is_cut_off(response):
             return fault(400, "invalid_request_error", f"model '{name}' was unloaded while it was asked")
         return response

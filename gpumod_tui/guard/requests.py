@@ -24,10 +24,19 @@ _STAYS_BACK: Final = frozenset(
 class BadRequest(Exception):
     """A request that is answered here. `status` is its HTTP status."""
 
-    def __init__(self, message: str, status: int = 400, *, kind: str = "invalid_request_error") -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int = 400,
+        *,
+        kind: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headers`: of the answer."""
         super().__init__(message)
         self.status = status
         self.kind = kind
+        self.headers = headers
 
 
 def decode(text: str) -> str:

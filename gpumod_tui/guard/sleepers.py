@@ -19,13 +19,13 @@ from gpumod_tui.core.models import Service
 from gpumod_tui.core.stillness import GRACE_S
 from gpumod_tui.core.vllm_orders import Request, sleep_request, wake_requests
 from gpumod_tui.guard.admit import Loads
-from gpumod_tui.guard.body import parse_form
-from gpumod_tui.guard.forward import JSON_TYPE, forward, read_body, read_object
+from gpumod_tui.guard.forward import JSON_TYPE, forward, read_form, read_object
 from gpumod_tui.guard.gate import Gate, Promise
 from gpumod_tui.guard.keys import Keys
 from gpumod_tui.guard.metrics import Counts
 from gpumod_tui.guard.replies import fault, refuse, unauthorized
 from gpumod_tui.guard.requests import BadRequest, given_key, join_target
+from gpumod_tui.guard.room import Body
 from gpumod_tui.guard.routes import Kind, Route
 from gpumod_tui.guard.upstreams import ASK_S, UpstreamGone, open_session
 
@@ -111,17 +111,16 @@ class Sleepers:
         self, request: web.BaseRequest, route: Route, path: str, query: dict[str, str]
     ) -> web.StreamResponse:
         """Raises: BadRequest, UpstreamGone."""
-        data: bytes | None = None
+        body: Body | None = None
         content_type = JSON_TYPE
         model: object = None
         if route.kind is Kind.USE:
-            data, body = await read_object(request)
-            model = body.get("model")
+            body, asked = await read_object(request)
+            model = asked.get("model")
         elif route.kind is Kind.TRANSCRIBE:
-            form = parse_form(request.headers.get("Content-Type", ""), await read_body(request))
-            data, content_type, model = form.data, form.content_type, form.model
+            body, model, content_type = await read_form(request)
         elif request.method == "POST":
-            data = b""
+            body = Body()
         server = await self._find(model)
         if route.kind in (Kind.USE, Kind.TRANSCRIBE, Kind.SLEEP, Kind.WAKE):
             if not server.keys.accept(given_key(request.headers)):
@@ -134,7 +133,7 @@ class Sleepers:
             if route.kind is Kind.WAKE:
                 return web.Response(status=200)
         kept = {name: query[name] for name in route.query if name in query}
-        return await forward(request, server.session, join_target(path, kept), data=data, content_type=content_type)
+        return await forward(request, server.session, join_target(path, kept), body=body, content_type=content_type)
 
     async def close(self) -> None:
         """Let go of all."""

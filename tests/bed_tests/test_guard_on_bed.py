@@ -1,5 +1,6 @@
 """The guard before real routers: nothing is loaded that was not admitted, whoever asks and in whatever way."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -390,20 +391,46 @@ def test_the_next_load_is_decided_by_the_preset_as_it_is_then() -> None:
     assert guard_pid() == before
 
 
-def test_more_silent_connections_than_any_limit_keep_nobody_out() -> None:
+HALF = b"POST /models/load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
+
+
+@pytest.mark.parametrize("said", [b"", HALF], ids=["nothing", "a head without its body"])
+def test_more_silent_connections_than_any_limit_keep_nobody_out(said: bytes) -> None:
     start_router(CODE)
     start_guard()
     silent = [socket.create_connection(("127.0.0.1", PORT), 10) for _ in range(4200)]
     try:
+        for client in silent:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(said)
         assert ask("GET", "/health").status == 200
         assert ask("POST", "/v1/chat/completions", chat(GLM)).status == 200
         newest = silent[-1]
-        newest.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert newest.recv(64).startswith(b"HTTP/1.1 200")
-        assert silent[0].recv(1) == b"", "the longest silent one gave way"
+        newest.sendall(b'{"model":1' if said else b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert newest.recv(64).startswith(b"HTTP/1.1 400" if said else b"HTTP/1.1 200")
+        with contextlib.suppress(ConnectionResetError):
+            assert silent[0].recv(1) == b"", "the longest silent one gave way"
     finally:
         for client in silent:
             client.close()
+
+
+def test_large_bodies_of_many_clients_take_bounded_memory() -> None:
+    start_router(CODE)
+    start_guard()
+    assert ask("GET", "/health").status == 200
+    body = json.dumps({"model": "nobody", "prompt": "a" * (60 * 1024**2)}).encode()
+    with ThreadPoolExecutor(16) as clients:
+        answers = [clients.submit(ask, "POST", "/completion", body) for _ in range(16)]
+        asked = [ask("GET", "/health").status for _ in range(20)]
+    told = {(one.result().status, one.result().json["error"]["type"]) for one in answers}
+    assert told <= {(400, "invalid_request_error"), (503, "busy")}, told
+    assert (400, "invalid_request_error") in told
+    assert set(asked) == {200}
+    status = Path(f"/proc/{guard_pid()}/status").read_text()
+    most_mib = int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    print(f"most {most_mib} MiB")
+    assert most_mib < 512
 
 
 def test_nothing_is_loaded_into_a_switch_but_what_it_promised() -> None:

@@ -13,6 +13,7 @@ from gpumod_tui.core.models import DriverKind, ModelStatus, Service
 from gpumod_tui.guard.admit import Full, Load, Loads
 from gpumod_tui.guard.front import Front
 from gpumod_tui.guard.metrics import Counts
+from gpumod_tui.guard.room import Body
 from gpumod_tui.guard.routes import Kind, Route
 from gpumod_tui.guard.upstreams import Answer
 from tests.unit.test_guard_loads import PlayedGate, PlayedRouter, session_in_loop
@@ -70,7 +71,7 @@ def test_a_model_is_not_evicted_before_those_who_waited_for_it_are_served(
         router.at_load = lambda: others.append(loads.begin(router, "a"))
         request: Any = SimpleNamespace(headers={})
         route = Route(Kind.USE)
-        answer = await front._use(request, route, "/v1/chat/completions", "b", "", b"{}", "application/json")
+        answer = await front._use(request, route, "/v1/chat/completions", "b", "", Body(b"{}"), "application/json")
         assert answer.status == 200
         assert served == ["loaded"]
         assert await others[0].done == Full("r", 1, ("b",), evicts=True)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gpumod_tui.guard.body import parse_object
 from gpumod_tui.guard.forward import AT_ONCE_BYTES, read_object
 from gpumod_tui.guard.requests import BadRequest
+from gpumod_tui.guard.room import Body
 from gpumod_tui.guard.scan import DEPTH, VALUES, scan_object
 from tests.unit.test_guard_bodies import OBJECTS, TEXT
 from tests.unit.test_guard_bodies import VALUES as ANY
@@ -142,8 +143,8 @@ def test_others_are_served_while_a_large_body_is_read(monkeypatch: pytest.Monkey
     body = b'{"model":"m","x":[' + b"[]," * (VALUES - 10) + b"0]}"
     assert len(body) > AT_ONCE_BYTES
 
-    async def read(_request: object) -> bytes:
-        return body
+    async def read(_request: object) -> Body:
+        return Body(body)
 
     monkeypatch.setattr("gpumod_tui.guard.forward.read_body", read)
 

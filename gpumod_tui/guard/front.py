@@ -23,6 +23,7 @@ from gpumod_tui.guard.forward import JSON_TYPE, forward, read_form, read_object
 from gpumod_tui.guard.gate import Gate
 from gpumod_tui.guard.keys import Keys
 from gpumod_tui.guard.listing import merged
+from gpumod_tui.guard.messages import check_messages, unreadable
 from gpumod_tui.guard.metrics import Counts
 from gpumod_tui.guard.replies import fault, not_loaded, refuse, reply, unauthorized
 from gpumod_tui.guard.requests import BadRequest, given_key, join_target
@@ -34,6 +35,10 @@ _OTHERS_S: Final = 2.0
 """For the routers of a port that have not answered when one of them has."""
 _LIST_S: Final = 5.0
 """For a router's part of the list of models."""
+_NEWS_S: Final = 1.0
+"""For a router to notice that a model's process has ended."""
+_CUT_OFF: Final = b"proxy error"
+"""A router's words for a process that was ended under its request, or is not reached."""
 _CONVERSATION: Final = "X-Conversation-Id"
 _NEVER: Final = {"autoload": "false"}
 """Goes with every request: whatever a router was started with, it loads nothing because of one."""
@@ -97,6 +102,8 @@ class Front:
         match route.kind:
             case Kind.USE | Kind.STEER:
                 body, asked = await read_object(request, route.field)
+                if route.is_chat:
+                    check_messages(asked)
                 target = join_target(path, kept | _NEVER)
                 return await self._use(request, route, target, model_in(asked), key, body, JSON_TYPE)
             case Kind.TRANSCRIBE:
@@ -186,11 +193,29 @@ class Front:
         content_type: str = JSON_TYPE,
     ) -> web.StreamResponse:
         """Hand on what is for a loaded model."""
+        ends = router.ends[name]
         with _using(router, name):
             response = await forward(request, router.session, target, body=body, content_type=content_type)
-        if name in router.dismissed and _is_cut_off(response):
+        said = response.body if isinstance(response, web.Response) and response.status == 500 else None
+        if not isinstance(said, bytes):
+            return response
+        if said.startswith(_CUT_OFF):
+            return await self._explain(router, name, ends) or response
+        text = unreadable(said)
+        return response if text is None else fault(400, "invalid_request_error", text)
+
+    async def _explain(self, router: Router, name: str, ends: int) -> web.Response | None:
+        """What became of a model that was cut off from a request; None: it runs. `ends`: its ends before that."""
+        if name in router.dismissed:
             return fault(400, "invalid_request_error", f"model '{name}' was unloaded while it was asked")
-        return response
+        with contextlib.suppress(UpstreamGone, TimeoutError):
+            await router.refresh()
+            # A router finds out a moment later than its clients.
+            await router.wait(name, lambda _: router.ends[name] != ends, _NEWS_S)
+        if router.ends[name] == ends:
+            return None
+        text = f"model '{name}' was unloaded, or its process ended, while it was asked"
+        return fault(503, "interrupted", text, {"Retry-After": str(answers.SOON_S)})
 
     async def _where(self, model: str, key: str, *, unknown: int = 400, fresh: bool = False) -> tuple[Router, str]:
         """The router to ask, and the model's own id there. `fresh`: it may have to be loaded.
@@ -330,9 +355,3 @@ def _using(router: Router, model: str) -> Iterator[None]:
 
 def _is_loaded(router: Router, model: str) -> bool:
     return router.states.get(model) is ModelStatus.LOADED and model not in router.ending
-
-
-def _is_cut_off(response: web.StreamResponse) -> bool:
-    """The router's words for a process that was ended under its request."""
-    body = response.body if isinstance(response, web.Response) and response.status == 500 else None
-    return isinstance(body, bytes) and body.startswith(b"proxy error")

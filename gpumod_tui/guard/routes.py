@@ -56,6 +56,8 @@ class Route:
     """Why it is refused."""
     field: str = ""
     """The body must have it: without it llama-server fails (500) rather than refuses, and after a load for nothing."""
+    is_chat: bool = False
+    """Its `messages` are checked, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,16 @@ class Denied:
 Table = Mapping[tuple[str, str], Route]
 
 _USE: Final = Route(Kind.USE)
+_CHAT: Final = Route(Kind.USE, is_chat=True)
 _USED_IN_BODY: Final = (
-    *("/completion", "/completions", "/chat/completions", "/v1/chat/completions"),
+    *("/completion", "/completions"),
     *("/responses", "/v1/responses", "/infill", "/embedding", "/embeddings", "/v1/embeddings"),
     *("/rerank", "/reranking", "/v1/rerank", "/v1/reranking", "/v1/systemone", "/tokenize", "/detokenize"),
-    *("/apply-template", "/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"),
     *("/responses/input_tokens", "/v1/responses/input_tokens"),
+)
+_CHATS: Final = (
+    *("/chat/completions", "/v1/chat/completions", "/apply-template"),
+    *("/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"),
 )
 
 ROUTER: Final[Table] = MappingProxyType(
@@ -92,6 +98,7 @@ ROUTER: Final[Table] = MappingProxyType(
         ("POST", "/models"): Route(Kind.DOWNLOAD),
         ("DELETE", "/models"): Route(Kind.DELETE, ("model",)),
         **{("POST", path): _USE for path in _USED_IN_BODY},
+        **{("POST", path): _CHAT for path in _CHATS},
         ("POST", "/v1/completions"): Route(Kind.USE, field="prompt"),
         ("POST", "/v1/messages"): Route(Kind.USE, field="messages"),
         ("POST", "/v1/messages/count_tokens"): Route(Kind.USE, field="messages"),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ class Router:
         self.in_use: dict[str, int] = {}
         """Requests under way, by model."""
         self.used_at: dict[str, float] = {}
+        self.ends: Counter[str] = Counter()
+        """How often each model's process was seen to end."""
         self._aliases: dict[str, str] = {}
         self._heard = heard
         self._certain = False
@@ -187,11 +190,16 @@ class Router:
         self._wake()
 
     def _set(self, model: str, status: ModelStatus) -> None:
+        self._note_end(model, status)
         self.states[model] = status
         self._told += 1
         self._told_at[model] = self._told
         if status not in _RUNNING:
             self.ending.discard(model)
+
+    def _note_end(self, model: str, status: ModelStatus) -> None:
+        if self.states.get(model) in _RUNNING and status not in _RUNNING:
+            self.ends[model] += 1
 
     async def close(self) -> None:
         """End what follows it."""
@@ -274,6 +282,8 @@ class Router:
                 if isinstance(status.get("exit_code"), int):
                     self._exit_codes[name] = status["exit_code"]
         states.update({name: self.states[name] for name in news if name in self.states})
+        for name, status in states.items():
+            self._note_end(name, status)
         self.states, self._aliases = states, aliases
         self.ending = {name for name in self.ending if states.get(name) in _RUNNING}
         self._wake()

@@ -46,10 +46,12 @@ from tests.bed.host import (
     install_unit,
     journal,
     model_files,
+    run,
     systemctl,
     unit_properties,
     wait_until,
 )
+from tests.unit.test_guard_messages import UNREADABLE
 
 pytestmark = pytest.mark.bed
 
@@ -174,6 +176,51 @@ def test_a_body_without_what_llama_server_fails_on_is_refused_and_loads_nothing(
     assert not children(CODE)
     whole = {"model": GLM, "max_tokens": 1, "prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}]}
     assert ask("POST", path, whole).status == 200
+
+
+CHATS = ("/v1/chat/completions", "/apply-template", "/v1/chat/completions/input_tokens")
+ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
+DEEP: list[Any] = [
+    [{"role": "user", "content": [{"type": "text"}]}],
+    [{"role": "user", "content": "Hi", "name": 5}],
+    [{"role": "assistant", "content": "Hi", "tool_calls": [5]}],
+]
+
+
+def test_what_llama_server_cannot_read_of_a_conversation_is_the_clients_fault() -> None:
+    start_router(CODE)
+    start_guard()
+    for path in CHATS:
+        for messages in UNREADABLE:
+            refused = ask("POST", path, {"model": GLM, "messages": messages, "max_tokens": 1})
+            assert (refused.status, refused.json["error"]["type"]) == (400, "invalid_request_error"), (path, messages)
+    assert not children(CODE), "nothing was loaded for it"
+    assert ask("POST", "/v1/chat/completions", chat(GLM)).status == 200
+    for path in CHATS:
+        for messages in UNREADABLE:
+            past = direct(CODE, "POST", path, {"model": GLM, "messages": messages, "max_tokens": 1})
+            assert past.status >= 400, f"the guard is stricter than {path} with {messages}"
+    for path in (*CHATS, *ANTHROPIC):
+        for messages in (*DEEP, [{"content": "Hi"}]):
+            body = {"model": GLM, "messages": messages, "max_tokens": 1}
+            through, past = ask("POST", path, body), direct(CODE, "POST", path, body)
+            assert through.status == (400 if past.status == 500 else past.status), (path, messages, past)
+            if past.status == 500 and messages in DEEP:
+                assert through.json["error"]["message"] == past.json["error"]["message"]
+
+
+@pytest.mark.bed(timeout_s=120)
+def test_a_model_that_gpumod_unloads_while_it_is_asked_is_told_as_that() -> None:
+    start_router(CODE)
+    start_guard()
+    assert ask("POST", "/v1/chat/completions", chat(GLM)).status == 200
+    with ThreadPoolExecutor(1) as clients:
+        asked = clients.submit(ask, "POST", "/v1/chat/completions", chat(GLM, max_tokens=1_000_000))
+        wait_until(lambda: busy(CODE, GLM), what="it is asked")
+        assert run("gpumod", "service", "unload", CODE, GLM, timeout_s=60).returncode == 0
+        told = asked.result(60)
+    assert (told.status, told.json["error"]["type"], told.headers["retry-after"]) == (503, "interrupted", "2"), told
+    assert ask("POST", "/v1/chat/completions", chat(GLM)).status == 200
 
 
 def test_test_3_to_the_letter() -> None:

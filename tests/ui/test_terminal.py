@@ -124,6 +124,13 @@ class Session:
                 seen += os.read(self.master, 65536)
         return seen
 
+    def drain(self, seconds: float) -> bytes:
+        end, seen = time.monotonic() + seconds, b""
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.master], [], [], left)[0]:
+                seen += os.read(self.master, 65536)
+        return seen
+
     def end_load(self) -> None:
         """Of SWITCHING: its model is loaded from now on."""
         self.out.with_suffix(".loaded").touch()

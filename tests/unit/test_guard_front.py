@@ -1,6 +1,7 @@
 """A port's front: who waits for a model uses it."""
 
 import asyncio
+import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,3 +105,76 @@ def test_an_idle_model_stays_where_its_room_would_not_do(tmp_path: Path) -> None
         await loads.close()
 
     asyncio.run(run())
+
+
+def passed(router: PlayedRouter, *said: web.Response, folder: Path, monkeypatch: pytest.MonkeyPatch) -> web.Response:
+    """What a client is told where the router says this."""
+    left = list(said)
+
+    async def forward(*_args: object, **_more: object) -> web.Response:
+        return left.pop(0)
+
+    async def renew() -> None: ...
+
+    async def run() -> web.StreamResponse:
+        loads = Loads(PlayedGate(0.0), Counts())
+        front = Front(lambda name: folder / name, loads, Counts(), PlayedGate(0.0), renew)
+        front.routers = [router]
+        request: Any = SimpleNamespace(headers={}, method="POST")
+        try:
+            return await front._pass(request, router, "a", "/v1/chat/completions", Body(b"{}"))
+        finally:
+            await loads.close()
+
+    monkeypatch.setattr("gpumod_tui.guard.front.forward", forward)
+    monkeypatch.setattr("gpumod_tui.guard.front._NEWS_S", 0.2)
+    answer = asyncio.run(run())
+    assert isinstance(answer, web.Response)
+    return answer
+
+
+CUT_OFF = b"proxy error: Failed to read connection"
+
+
+class Ending(PlayedRouter):
+    """Has a model loaded whose process ends, or does not, by the time it is asked for its models."""
+
+    def __init__(self, folder: Path, *, ends: bool) -> None:
+        super().__init__(folder)
+        self.really = {"a": "unloaded" if ends else "loaded"}
+        self.states["a"] = ModelStatus.LOADED
+
+    async def look(self) -> bool:
+        return True
+
+
+def test_a_model_that_was_unloaded_past_the_guard_while_it_was_asked_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = web.Response(status=500, body=CUT_OFF)
+    answer = passed(Ending(tmp_path, ends=True), said, folder=tmp_path, monkeypatch=monkeypatch)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+    assert json.loads(bytes(answer.body))["error"]["type"] == "interrupted"  # type: ignore[arg-type]
+
+
+def test_a_model_that_was_unloaded_through_the_guard_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = Ending(tmp_path, ends=True)
+    router.dismissed.add("a")
+    said = web.Response(status=500, body=CUT_OFF)
+    assert passed(router, said, folder=tmp_path, monkeypatch=monkeypatch).status == 400
+
+
+def test_a_model_that_runs_on_has_failed_as_its_router_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = web.Response(status=500, body=CUT_OFF)
+    assert passed(Ending(tmp_path, ends=False), said, folder=tmp_path, monkeypatch=monkeypatch) is said
+
+
+def test_what_a_server_cannot_read_is_the_clients_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"error":{"code":500,"message":"Failed to parse messages: no","type":"server_error"}}'
+    said = web.Response(status=500, body=text.encode())
+    answer = passed(Ending(tmp_path, ends=False), said, folder=tmp_path, monkeypatch=monkeypatch)
+    told = json.loads(bytes(answer.body))["error"]  # type: ignore[arg-type]
+    assert (answer.status, told["code"], told["type"]) == (400, 400, "invalid_request_error")
+    assert told["message"] == "Failed to parse messages: no"

@@ -17,7 +17,7 @@ from gpumod_tui.ui.screens.picker import PickerScreen
 from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.screens.switches import SwitchesScreen
 from gpumod_tui.ui.screens.what_if import WhatIfScreen
-from gpumod_tui.ui.screens.words import WordsScreen
+from gpumod_tui.ui.screens.words import CancelScreen, LeaveScreen
 from gpumod_tui.ui.widgets.choice import ServiceChoice
 from gpumod_tui.ui.widgets.gpus import GpuPanel
 from gpumod_tui.ui.widgets.journal import JournalView
@@ -31,7 +31,8 @@ SCREENS: Final[tuple[type[DOMNode], ...]] = (
     CommandScreen,
     HelpScreen,
     SwitchesScreen,
-    WordsScreen,
+    LeaveScreen,
+    CancelScreen,
     DetailsScreen,
     PickerScreen,
     EndScreen,

@@ -82,6 +82,17 @@ def ends(
     )[::-1]
 
 
+def named(
+    active: Mapping[str, ActiveBinding], display: Callable[[Binding], str], wanted: Iterable[tuple[str, str]]
+) -> tuple[Hint, ...]:
+    """Those of `wanted`, ids of bindings with words of their own, that act now; of several keys the one named first."""
+    found: dict[str | None, Binding] = {}
+    for entry in active.values():
+        if entry.enabled:
+            found.setdefault(entry.binding.id, entry.binding)
+    return tuple(Hint(display(found[id_]), words, found[id_].key) for id_, words in wanted if id_ in found)
+
+
 def topics(bindings: Iterable[Binding], display: Callable[[Binding], str]) -> dict[str, list[Hint]]:
     """All keys by topic, whether they are valid now or not; those of no topic are of this screen."""
     found: dict[str, dict[object, tuple[list[str], str]]] = {topic: {} for topic in TOPICS}

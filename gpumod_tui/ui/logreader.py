@@ -24,11 +24,15 @@ class LogReader:
     """The lines held, the rows of them on screen, and the way from there to where the operator wants to be.
 
     `rows_of`: how many rows an entry takes; `ask` gets requests for pages, whose answers `take_pages` takes; `say`
-    gets sentences.
+    gets sentences; `back_key`: what is pressed now for an earlier match, empty: nothing is.
     """
 
     def __init__(
-        self, rows_of: Callable[[Entry], int], ask: Callable[[LogRequest], object], say: Callable[[str], None]
+        self,
+        rows_of: Callable[[Entry], int],
+        ask: Callable[[LogRequest], object],
+        say: Callable[[str], None],
+        back_key: Callable[[], str],
     ) -> None:
         self.book = LogBook()
         self.current: Entry | None = None
@@ -43,6 +47,7 @@ class LogReader:
         self._rows_of = rows_of
         self._ask = ask
         self._say = say
+        self._back_key = back_key
         self._asked: LogRequest | None = None
         self._tries = 0
         self._owed = 0
@@ -274,7 +279,9 @@ class LogReader:
             self._show(before[-1])
         elif self.book.begun or self._tries <= 0:
             self._finds_earlier = False
-            far = "the journal begins there" if self.book.begun else "N looks further back"
+            key = self._back_key()
+            far = f"{key} looks further back" if key else "older ones are not loaded"
+            far = "the journal begins there" if self.book.begun else far
             self._say(f"No earlier match among {self.book.held} lines: {far}")
 
     def _show(self, entry: Entry) -> None:
@@ -286,8 +293,9 @@ class LogReader:
             self._window.go_to(entries.index(entry), entries, self.room // 2, self._rows_of)
 
     def _say_nothing_found(self) -> None:
-        rest = "" if self.book.begun else "; older ones are not loaded, N looks there"
-        self._say(f"No match among {self.book.held} lines{rest}")
+        key = self._back_key()
+        rest = f"; older ones are not loaded{f', {key} looks there' if key else ''}"
+        self._say(f"No match among {self.book.held} lines{'' if self.book.begun else rest}")
 
     def _request(self, *, back: LogPlace | None = None, forth: LogPlace | None = None) -> None:
         choice = self.book.choice

@@ -31,6 +31,7 @@ from gpumod_tui.demo.host import DemoHost
 from gpumod_tui.ui.app import DEFAULTS, GpumodApp
 from gpumod_tui.ui.commands import Archive
 from gpumod_tui.ui.options import ViewOptions
+from gpumod_tui.ui.widgets.painted import Painted
 
 GLM = "GLM-4.7-Flash-UD-Q4_K_XL"
 
@@ -277,6 +278,11 @@ def a_long_day(options: ViewOptions = DEFAULTS) -> Box:
     box.host.foreign(1228)
     box.film(150)
     return box
+
+
+def dialog_text(box: Box) -> str:
+    """What stands on the screen on top, with its keys, without what lies below it."""
+    return "\n".join(view.text() for view in box.app.screen.query(Painted))
 
 
 async def until(pilot: Pilot[Any], wanted: object) -> None:

@@ -12,7 +12,7 @@ from gpumod_tui.core.models import LogLine, LogPage, LogPlace
 from gpumod_tui.ui.app import DEFAULTS
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.screens.logs import UnitsScreen
-from gpumod_tui.ui.screens.words import WordsScreen
+from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.widgets.journal import JournalView
 from tests.ui.played import Box, until
 from tests.ui.test_screens import SIZES, _id, shown
@@ -466,14 +466,14 @@ async def test_what_is_loaded_is_saved_and_no_file_is_lost(size: tuple[int, int]
         await pilot.press("ctrl+s")
         journal.prompt.value = str(path)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(logs.box.app.screen, WordsScreen))
+        await until(pilot, lambda: isinstance(logs.box.app.screen, QuestionScreen))
         await pilot.press("escape")
         await pilot.pause()
         assert logs.archive.files[path] == "mine"
         await pilot.press("ctrl+s")
         journal.prompt.value = str(path)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(logs.box.app.screen, WordsScreen))
+        await until(pilot, lambda: isinstance(logs.box.app.screen, QuestionScreen))
         await pilot.press("y")
         await until(pilot, lambda: logs.archive.files[path] == text)
         logs.archive.fault = "/logs/a.log cannot be written: No space left on device"

@@ -12,8 +12,11 @@ from gpumod_tui.core.mode_editing import ModeSaved
 from gpumod_tui.core.models import Mode
 from gpumod_tui.ui.screens.mode_editor import ModeEditor
 from gpumod_tui.ui.screens.mode_picker import ModeList, ModePicker
-from gpumod_tui.ui.screens.question import QuestionScreen, QuestionView
+from gpumod_tui.ui.screens.question import QuestionScreen
+from gpumod_tui.ui.screens.words import Words
+from gpumod_tui.ui.widgets.key_row import KeyRow
 from tests.ui.played import Box, until
+from tests.ui.test_mouse import click
 from tests.ui.test_screens import shown
 
 
@@ -102,7 +105,7 @@ async def test_another_modes_id_is_asked_about() -> None:
         await editor_of(box, pilot)
         await pilot.press(*"code", "ctrl+s")
         await until(pilot, on_screen(box, QuestionScreen))
-        asked = " ".join(box.app.screen.query_one(QuestionView).text().split())
+        asked = " ".join(box.app.screen.query_one(Words).text().split())
         assert "code is there already, with glm-code" in asked
         await pilot.press("n")
         await pilot.pause()
@@ -148,12 +151,12 @@ async def test_leaving_asks_only_when_something_was_changed() -> None:
         editor = await editor_of(box, pilot)
         await pilot.press("x", "escape")
         await until(pilot, on_screen(box, QuestionScreen))
-        await pilot.click("QuestionView", offset=(30, 4))
+        await click(pilot, box.app.screen.query_one(KeyRow), "esc no")
         await pilot.pause()
         assert box.app.screen is editor
         await pilot.press("escape")
         await until(pilot, on_screen(box, QuestionScreen))
-        await pilot.click("QuestionView", offset=(3, 4))
+        await click(pilot, box.app.screen.query_one(KeyRow), "y leave")
         await until(pilot, on_screen(box, ModePicker))
 
 

@@ -12,7 +12,7 @@ from gpumod_tui.ui.screens.ask import PlanScreen
 from gpumod_tui.ui.screens.commands import CommandScreen
 from gpumod_tui.ui.screens.details import DetailsScreen
 from gpumod_tui.ui.widgets.plan import PlanView
-from tests.ui.played import Box, plan_for, until
+from tests.ui.played import Box, dialog_text, plan_for, until
 from tests.ui.test_screens import shown
 
 
@@ -95,11 +95,11 @@ async def test_a_plan_is_agreed_to_by_nobody_who_is_still_typing() -> None:
     async with box.app.run_test(size=(120, 40)) as pilot:
         screen = await opened_plan(box, pilot)
         await until(pilot, lambda: "needed: 22.5" in screen.query_one(PlanView).text())
-        assert "enter" not in screen.query_one(PlanView).text()
+        assert "enter" not in dialog_text(box)
         await pilot.press("enter", "y", "enter")
         assert box.commands.asked == [("plan", "nemotron")]
         screen.open_to_keys()
-        await until(pilot, lambda: "enter do it" in screen.query_one(PlanView).text())
+        await until(pilot, lambda: "enter do it" in dialog_text(box))
         await pilot.press("enter")
         await until(pilot, lambda: ("submit", "nemotron") in box.commands.asked)
 
@@ -127,4 +127,4 @@ async def test_a_plan_that_becomes_another_one_is_agreed_to_anew() -> None:
         for plan, stays_open in ((plan_for(), True), (replace(plan_for(), stop=("vllm-embedding",)), False)):
             screen.open_to_keys()
             screen.show_plan(plan, "")
-            await until(pilot, lambda stays_open=stays_open: ("enter do it" in view.text()) == stays_open)
+            await until(pilot, lambda stays_open=stays_open: ("enter do it" in dialog_text(box)) == stays_open)

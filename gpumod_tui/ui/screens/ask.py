@@ -27,6 +27,8 @@ class PlanScreen(Dialog[bool]):
         super().__init__(view)
         self.ask = ask
         self._view = view
+        self._open = False
+        """A key is taken for agreement."""
         self._guard_s = guard_s
         self._guard: Timer | None = None
         self._asks: object = None
@@ -41,7 +43,7 @@ class PlanScreen(Dialog[bool]):
         if self._guard is not None:
             self._guard.stop()
             self._guard = None
-        self._view.open = not self._guard_s
+        self._open = not self._guard_s
         if self._guard_s:
             self._guard = self.set_timer(self._guard_s, self.open_to_keys)
 
@@ -50,12 +52,14 @@ class PlanScreen(Dialog[bool]):
         if self._asks is not None and self._asks != what:
             self._shut()
         self._asks = what
+        self.offer()
         self.fit()
 
     def open_to_keys(self) -> None:
         """From now on a key is meant for it."""
         self._guard = None
-        self._view.open = True
+        self._open = True
+        self.offer()
 
     def on_key(self) -> None:
         """Somebody is still typing."""
@@ -63,8 +67,17 @@ class PlanScreen(Dialog[bool]):
             self._guard.reset()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Only who can have read it agrees."""
-        return action != "go" or self._view.open
+        """Only who can have read it agrees, and only to what nothing stands against."""
+        return action != "go" or (self._open and self._view.allowed)
+
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """What agreement means now."""
+        go = "do it after that" if self._view.is_later else "do it"
+        return ("plan.go", go), ("plan.leave", "leave it" if self._view.allowed else "close")
+
+    def wheel(self, lines: int) -> None:
+        """See the rest of it."""
+        self._view.scroll(lines)
 
     def show_plan(self, plan: SwitchPlan | None, reason: str, fitting: tuple[str, ...] | None = None) -> None:
         """A newer plan; None: it cannot be made, and `reason` says why. `fitting`: modes that would fit instead."""
@@ -94,9 +107,8 @@ class PlanScreen(Dialog[bool]):
         self._ask(running)
 
     def action_go(self) -> None:
-        """Yes, unless something stands against it."""
-        if self._view.allowed:
-            self.dismiss(True)
+        """Yes."""
+        self.dismiss(True)
 
     def action_move(self, by: int) -> None:
         """See the rest of it, on a small screen."""

@@ -23,6 +23,7 @@ class CommandScreen(Dialog[Entry | None]):
         Binding("enter", "take", "do it", id="commands.take"),
         Binding("escape,ctrl+p", "leave", "leave", id="commands.leave"),
     ]
+    KEYS = (("commands.take", "do it"), ("commands.leave", "leave"))
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._list = CommandList(entries)
@@ -67,4 +68,4 @@ class CommandScreen(Dialog[Entry | None]):
 
     def wanted(self, screen: Size) -> Size:
         """Three quarters of the screen's height at most: what is behind tells what is done."""
-        return Size(90, min(self._list.wanted_height, max(8, screen.height * 3 // 4)))
+        return Size(90, min(self._list.wanted_height, max(9, screen.height * 3 // 4) - 1))

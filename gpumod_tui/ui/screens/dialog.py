@@ -1,17 +1,21 @@
 """The base of what stands in the middle of the screen, over what was there before."""
 
-from typing import Generic
+from typing import ClassVar, Generic
 
 from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.screen import ModalScreen, ScreenResultType
 
-from gpumod_tui.ui.widgets.painted import Painted
+from gpumod_tui.ui.keys import named
+from gpumod_tui.ui.widgets.key_row import KeyRow
+from gpumod_tui.ui.widgets.painted import WHEEL_LINES, Painted
 
 
 class Dialog(ModalScreen[ScreenResultType], Generic[ScreenResultType]):
-    """One widget, as large as `wanted` says, and no larger than the screen."""
+    """One widget, as large as `wanted` says, and below it the keys that act now; no larger than the screen."""
 
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Ids of the bindings that are named, with what they do here."""
     DEFAULT_CSS = """
     Dialog { align: center middle; background: $background 40%; }
     Dialog > Painted { background: $panel; }
@@ -20,22 +24,51 @@ class Dialog(ModalScreen[ScreenResultType], Generic[ScreenResultType]):
     def __init__(self, content: Painted) -> None:
         super().__init__()
         self._content = content
+        self._key_row = KeyRow()
 
     def compose(self) -> ComposeResult:
-        """The content alone."""
+        """The content, and the keys."""
         yield self._content
+        yield self._key_row
 
     def on_mount(self) -> None:
         """As large as its words."""
+        self.bindings_updated_signal.subscribe(self, lambda _screen: self.offer())
+        self.offer()
         self.fit()
 
     def on_resize(self) -> None:
         """The terminal changed."""
+        self.offer()
         self.fit()
+
+    def on_mouse_scroll_up(self) -> None:
+        """Back."""
+        self.wheel(-WHEEL_LINES)
+
+    def on_mouse_scroll_down(self) -> None:
+        """Forth."""
+        self.wheel(WHEEL_LINES)
+
+    def wheel(self, lines: int) -> None:
+        """The mouse wheel was turned, up (negative) or down."""
 
     def wanted(self, screen: Size) -> Size:
         """Cells of the content, on a screen of this size; all of it by default."""
         return screen
+
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Ids of the bindings that are named now, with what they do."""
+        return self.KEYS
+
+    def offer(self) -> None:
+        """Name the keys that act now."""
+        if not self.is_attached:
+            return
+        hints = named(self.active_bindings, self.app.get_key_display, self.keys())
+        if hints != self._key_row.hints:
+            self._key_row.hints = hints
+            self.fit()
 
     def fit(self) -> None:
         """As large as is wanted now; before it is on screen nothing is."""
@@ -43,5 +76,8 @@ class Dialog(ModalScreen[ScreenResultType], Generic[ScreenResultType]):
             return
         screen = self.app.size
         width, height = self.wanted(screen)
-        self._content.styles.width = min(width, screen.width)
-        self._content.styles.height = min(height, screen.height)
+        width = min(width, screen.width)
+        low = self._key_row.wanted_height(width)
+        self._content.styles.width = self._key_row.styles.width = width
+        self._content.styles.height = min(height, screen.height - low)
+        self._key_row.styles.height = low

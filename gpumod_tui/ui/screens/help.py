@@ -33,24 +33,25 @@ class HelpScreen(Dialog[None]):
         Binding("shift+tab", "topic(-1)", "topic before", id="help.previous"),
         Binding("escape,q,question_mark", "leave", "close", id="help.close"),
     ]
+    KEYS = (("help.next", "next topic"), ("help.close", "close"))
 
     def __init__(self, keys: Mapping[str, Sequence[Hint]]) -> None:
-        self._sheet = Sheet("Keys: tab topic, esc close")
+        self._sheet = Sheet("Keys")
         super().__init__(self._sheet)
         self._topics: list[tuple[str, Sequence[Sign]]] = [
             *((TOPICS[topic], [([(hint.key, KEY)], hint.words) for hint in hints]) for topic, hints in keys.items()),
             ("Signs", SIGNS),
         ]
         self._starts: tuple[int, ...] = ()
-        """Where each topic begins, in one column."""
+        """Lines in which topics begin, in either column."""
 
-    def on_mouse_scroll_up(self) -> None:
-        """Back."""
-        self.action_scroll(-3)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """There is another topic to go to only where not all of them are in sight."""
+        return action != "topic" or self._sheet.overflows
 
-    def on_mouse_scroll_down(self) -> None:
-        """Forth."""
-        self.action_scroll(3)
+    def wheel(self, lines: int) -> None:
+        """Back or forth."""
+        self.action_scroll(lines)
 
     def action_scroll(self, lines: int) -> None:
         """Look up (negative) or down."""
@@ -76,16 +77,21 @@ class HelpScreen(Dialog[None]):
         lines = self._lines(screen.width)
         self._sheet.show(lines)
         # The height is known only after the next layout, and with it how far there is to go.
-        self.call_after_refresh(self._sheet.go_to, self._sheet.top)
+        self.call_after_refresh(self._measured)
         return Size(_COLUMN * 2 if screen.width >= _COLUMN * 2 else 78, len(lines) + 1)
+
+    def _measured(self) -> None:
+        self._sheet.go_to(self._sheet.top)
+        self.offer()
 
     def _lines(self, width: int) -> list[Row]:
         if width < _COLUMN * 2:
             blocks = [_topic(*topic, min(78, width)) for topic in self._topics]
-            self._starts = tuple(_rows(blocks[:at]) for at in range(len(blocks)))
+            self._starts = _starts(blocks)
             return [line for block in blocks for line in block]
-        blocks, self._starts = [_topic(*topic, _COLUMN) for topic in self._topics], ()
+        blocks = [_topic(*topic, _COLUMN) for topic in self._topics]
         split = min(range(len(blocks) + 1), key=lambda at: max(_rows(blocks[:at]), _rows(blocks[at:])))
+        self._starts = tuple(sorted({*_starts(blocks[:split]), *_starts(blocks[split:])}))
         left = [line for block in blocks[:split] for line in block]
         right = [line for block in blocks[split:] for line in block]
         long = max(len(left), len(right))
@@ -95,6 +101,10 @@ class HelpScreen(Dialog[None]):
 
 def _rows(blocks: Sequence[Sequence[Row]]) -> int:
     return sum(map(len, blocks))
+
+
+def _starts(blocks: Sequence[Sequence[Row]]) -> tuple[int, ...]:
+    return tuple(_rows(blocks[:at]) for at in range(len(blocks)))
 
 
 def _topic(title: str, signs: Sequence[Sign], width: int) -> list[Row]:

@@ -3,26 +3,16 @@
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.events import Click
 from textual.geometry import Size
 from textual.reactive import var
 from textual.strip import Strip
 
-from gpumod_tui.ui.palette import ACCENT, CURSOR, DIM, KEY, STRONG, TEXT, WARN, UnitColours
+from gpumod_tui.ui.palette import ACCENT, CURSOR, STRONG, TEXT, UnitColours
 from gpumod_tui.ui.rows import Row, rule, strip
 from gpumod_tui.ui.screens.dialog import Dialog
-from gpumod_tui.ui.screens.words import WordsScreen
+from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.widgets.painted import Painted
-
-_KEYS: Row = [
-    (" space", KEY),
-    (" mark  ", DIM),
-    ("a", KEY),
-    (" all or none  ", DIM),
-    ("enter", KEY),
-    (" show  ", DIM),
-    ("esc", KEY),
-    (" leave", DIM),
-]
 
 
 class UnitList(Painted):
@@ -35,6 +25,8 @@ class UnitList(Painted):
         super().__init__()
         self.names = names
         self._colours = colours
+        self._top = 0
+        """The first name shown."""
         self.set_reactive(UnitList.chosen, chosen)
 
     def watch_cursor(self) -> None:
@@ -45,10 +37,27 @@ class UnitList(Painted):
         """Other marks."""
         self.repaint()
 
+    def move(self, by: int) -> None:
+        """Round the ends."""
+        if self.names:
+            self.cursor = (self.cursor + by) % len(self.names)
+
+    def mark(self) -> None:
+        """Or take the mark away."""
+        if self.names:
+            self.chosen ^= {self.names[self.cursor]}
+
+    def on_click(self, event: Click) -> None:
+        """A click marks, or takes the mark away."""
+        place = self._top + event.y - 1
+        if event.y > 0 and place < len(self.names):
+            self.cursor = place
+            self.mark()
+
     def rows(self, width: int, height: int) -> list[Strip]:
-        """A heading, the names around the cursor, the keys."""
-        room = max(1, height - 2)
-        top = max(0, min(self.cursor - room // 2, len(self.names) - room))
+        """A heading, and the names around the cursor."""
+        room = max(1, height - 1)
+        top = self._top = max(0, min(self.cursor - room // 2, len(self.names) - room))
         count = f"{len(self.chosen)} of {len(self.names)}" if self.chosen else "all"
         done = [strip(rule([("Journal of", STRONG)], [(count, ACCENT)], width), width)]
         for place, name in enumerate(self.names[top : top + room], top):
@@ -58,7 +67,7 @@ class UnitList(Painted):
                 (name, self._colours.style(name)),
             ]
             done.append(strip(row, width, under=CURSOR if here else None))
-        return [*done, strip(_KEYS, width)]
+        return done
 
 
 class UnitsScreen(Dialog[frozenset[str] | None]):
@@ -72,6 +81,12 @@ class UnitsScreen(Dialog[frozenset[str] | None]):
         Binding("enter", "done", "show", id="choose.done"),
         Binding("escape,q,i", "leave", "leave", id="choose.leave"),
     ]
+    KEYS = (
+        ("choose.mark", "mark"),
+        ("choose.all", "all or none"),
+        ("choose.done", "show"),
+        ("choose.leave", "leave"),
+    )
 
     def __init__(self, names: tuple[str, ...], chosen: frozenset[str], colours: UnitColours) -> None:
         self.list = UnitList(names, chosen & frozenset(names), colours)
@@ -79,13 +94,15 @@ class UnitsScreen(Dialog[frozenset[str] | None]):
 
     def action_move(self, by: int) -> None:
         """Round the ends."""
-        if self.list.names:
-            self.list.cursor = (self.list.cursor + by) % len(self.list.names)
+        self.list.move(by)
+
+    def wheel(self, lines: int) -> None:
+        """One further."""
+        self.list.move(1 if lines > 0 else -1)
 
     def action_mark(self) -> None:
         """Or take the mark away."""
-        if self.list.names:
-            self.list.chosen ^= {self.list.names[self.list.cursor]}
+        self.list.mark()
 
     def action_all(self) -> None:
         """All, or, when all are, none."""
@@ -103,17 +120,9 @@ class UnitsScreen(Dialog[frozenset[str] | None]):
 
     def wanted(self, screen: Size) -> Size:  # noqa: ARG002
         """All names."""
-        return Size(max(52, *(len(name) + 9 for name in self.list.names), 0), len(self.list.names) + 2)
+        return Size(max(52, *(len(name) + 9 for name in self.list.names), 0), len(self.list.names) + 1)
 
 
-def replace_screen(path: str) -> WordsScreen:
+def replace_screen(path: str) -> QuestionScreen:
     """Asked before a file is written over."""
-    return WordsScreen(
-        "Save",
-        [
-            [],
-            [(f" {path} is there already.", TEXT)],
-            [],
-            [(" y", KEY), (" write over it    ", WARN), ("esc", KEY), (" leave it", TEXT)],
-        ],
-    )
+    return QuestionScreen("Save", f"{path} is there already.", "write over it", "leave it")

@@ -27,6 +27,7 @@ class PickerScreen(Dialog[str]):
         Binding("enter", "take", "take it", id="picker.take"),
         Binding("escape,q", "leave", "leave it", id="picker.leave"),
     ]
+    KEYS = (("picker.take", "take it"), ("picker.leave", "leave it"))
 
     def __init__(self, verb: str, service: str, free: str) -> None:
         """`free`: a sentence on the memory that is free now."""
@@ -35,10 +36,16 @@ class PickerScreen(Dialog[str]):
         super().__init__(self._list)
         self._verb = verb
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Nothing may stand against what is taken."""
+        chosen = self._list.chosen
+        return action != "take" or (chosen is not None and not chosen.why_not)
+
     def on_found(self, message: Found) -> None:
         """The router has answered, or has not."""
         models = message.value if isinstance(message.value, Sequence) else ()
         self._list.show([self._choice(one) for one in models if isinstance(one, ModelChoice)], message.reason)
+        self.offer()
         self.fit()
 
     def action_move(self, by: int) -> None:
@@ -46,10 +53,9 @@ class PickerScreen(Dialog[str]):
         self._list.move(by)
 
     def action_take(self) -> None:
-        """This one, unless something stands against it."""
-        chosen = self._list.chosen
-        if chosen is not None and not chosen.why_not:
-            self.dismiss(chosen.id)
+        """This one."""
+        if self._list.chosen is not None:
+            self.dismiss(self._list.chosen.id)
 
     def action_leave(self) -> None:
         """None."""

@@ -9,7 +9,7 @@ from textual.strip import Strip
 from gpumod_tui.core.records import SwitchRecord
 from gpumod_tui.ui.format import harmless
 from gpumod_tui.ui.layout import LEAST_HEIGHT, LEAST_WIDTH
-from gpumod_tui.ui.palette import DIM, KEY, STRONG, TEXT, WARN
+from gpumod_tui.ui.palette import DIM, STRONG, TEXT, WARN
 from gpumod_tui.ui.rows import Row, clip, rule, strip, width_of
 from gpumod_tui.ui.screens.dialog import Dialog
 from gpumod_tui.ui.widgets.painted import Painted
@@ -33,13 +33,14 @@ class Words(Painted):
         """Rows at this width."""
         return 1 + len(self._wrapped(width))
 
-    def rows(self, width: int, height: int) -> list[Strip]:  # noqa: ARG002
+    def rows(self, width: int, height: int) -> list[Strip]:
         """A heading, and the words."""
         head = rule([(self._title, STRONG)], [], width)
-        return [strip(row, width) for row in (head, *self._wrapped(width))]
+        lines = self._wrapped(width)
+        return [strip(row, width) for row in (head, *(line for line in lines if line or len(lines) < height))]
 
     def _wrapped(self, width: int) -> list[Row]:
-        """A sentence goes on in the next row; keys stay in one."""
+        """A sentence goes on in the next row."""
         rows: list[Row] = []
         for row in self._lines:
             if len(row) == 1 and width_of(row) >= width:
@@ -55,20 +56,17 @@ class TooSmall(Painted):
 
     def rows(self, width: int, height: int) -> list[Strip]:  # noqa: ARG002
         """A sentence."""
-        words = f"Too small: {LEAST_WIDTH} columns and {LEAST_HEIGHT} rows are needed. q leaves."
+        quits = self.key("app.quit")
+        words = f"Too small: {LEAST_WIDTH} columns and {LEAST_HEIGHT} rows are needed."
+        words += f" {quits} leaves." if quits else ""
         return [strip([(f" {line}", TEXT)], width) for line in wrap(words, width - 1)]
 
 
 class WordsScreen(Dialog[bool]):
-    """Ends with True on the keys that agree, with False on those that do not."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,y,q", "agree", "yes", id="words.agree"),
-        Binding("escape,n,question_mark", "close", "close", id="words.close"),
-    ]
+    """Ends with True where it is agreed to, with False where not."""
 
     def __init__(self, title: str, lines: list[Row]) -> None:
-        self._words = Words(title, lines)
+        self._words = Words(title, [[], *lines, []])
         super().__init__(self._words)
 
     def wanted(self, screen: Size) -> Size:
@@ -85,32 +83,47 @@ class WordsScreen(Dialog[bool]):
         self.dismiss(False)
 
 
-def leave_screen(title: str, then: str = "") -> WordsScreen:
-    """Asked before leaving while a switch runs. `then`: what waits for its end."""
+class LeaveScreen(WordsScreen):
+    """Asked before leaving while a switch runs: who presses a key that leaves twice means it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,enter,y", "agree", "leave", id="leave.agree"),
+        Binding("ctrl+q,ctrl+c", "agree", "leave", id="leave.agree_anywhere", show=False),
+        Binding("escape,n,question_mark", "close", "stay", id="leave.close"),
+    ]
+    KEYS = (("leave.agree", "leave"), ("leave.close", "stay"))
+
+
+class CancelScreen(WordsScreen):
+    """Asked before a switch of another process is cancelled."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,y", "agree", "cancel it", id="cancel.agree"),
+        Binding("escape,n,q,question_mark", "close", "let it go on", id="cancel.close"),
+    ]
+    KEYS = (("cancel.agree", "ask it to cancel"), ("cancel.close", "let it go on"))
+
+
+def leave_screen(title: str, then: str = "") -> LeaveScreen:
+    """`then`: what waits for the end of the switch that runs."""
     dropped: list[Row] = [[(f" “{then}”, which waits, is not done.", WARN)]] if then else []
-    return WordsScreen(
+    return LeaveScreen(
         "Leave",
         [
-            [],
             [(f" “{title}” goes on to its end without this view.", TEXT)],
             [(" This command waits for it and tells how it ended; ctrl-c cancels it then.", DIM)],
             *dropped,
-            [],
-            [(" q", KEY), (" leave    ", TEXT), ("esc", KEY), (" stay", TEXT)],
         ],
     )
 
 
-def cancel_screen(title: str, record: SwitchRecord) -> WordsScreen:
-    """Asked before a switch of another process is cancelled."""
+def cancel_screen(title: str, record: SwitchRecord) -> CancelScreen:
+    """`record`: of the switch of another process."""
     who = f" It belongs to pid {record.pid}"
-    return WordsScreen(
+    return CancelScreen(
         "Cancel",
         [
-            [],
             [(f" “{title}” was not begun here.", TEXT)],
             [(f"{who} ({clip(harmless(record.command), 50)})." if record.command else f"{who}.", DIM)],
-            [],
-            [(" enter", KEY), (" ask it to cancel    ", TEXT), ("esc", KEY), (" let it go on", TEXT)],
         ],
     )

@@ -9,7 +9,7 @@ from textual.reactive import var
 from textual.strip import Strip
 
 from gpumod_tui.ui import format as fmt
-from gpumod_tui.ui.palette import ACCENT, BAD, CURSOR, DIM, KEY, STRONG, TEXT, WARN
+from gpumod_tui.ui.palette import ACCENT, BAD, CURSOR, DIM, STRONG, TEXT, WARN
 from gpumod_tui.ui.rows import Row, clip_middle, pad, rpad, rule, strip
 from gpumod_tui.ui.widgets.painted import Pane
 
@@ -34,7 +34,7 @@ class Choice:
 
 
 class ChoiceList(Pane):
-    """Heading, rows, what is known of the chosen one, keys."""
+    """Heading, rows, what is known of the chosen one."""
 
     cursor: var[int] = var(0)
 
@@ -51,7 +51,7 @@ class ChoiceList(Pane):
     @property
     def wanted_height(self) -> int:
         """Rows that show everything."""
-        return 5 + max(1, len(self._choices or ()))
+        return 4 + max(1, len(self._choices or ()))
 
     @property
     def chosen(self) -> Choice | None:
@@ -79,14 +79,15 @@ class ChoiceList(Pane):
             self.cursor = place
 
     def watch_cursor(self) -> None:
-        """Another one."""
+        """Another one, which may be taken or not."""
         self.repaint()
+        self.refresh_bindings()
 
     def rows(self, width: int, height: int) -> list[Strip]:
         """As many as fit, the cursor's among them."""
         head = rule([(self._title, STRONG)], [], width)
         lines = [strip(head, width), strip([(f" {self._note}", DIM)], width)]
-        room = max(1, height - 5)
+        room = max(1, height - 4)
         if self._fault:
             lines.append(strip([(f" {self._fault}", BAD)], width))
         elif self._choices is None:
@@ -101,11 +102,7 @@ class ChoiceList(Pane):
         chosen = self.chosen
         about = fmt.in_gib(f" {chosen.why_not or f'need: {chosen.basis}'}") if chosen is not None else ""
         lines.append(strip([(about, WARN if chosen is not None and chosen.why_not else DIM)], width))
-        keys: Row = (
-            [(" enter", KEY), (" take it   ", DIM)] if chosen is not None and not chosen.why_not else [(" ", TEXT)]
-        )
-        lines += [strip([], width), strip([*keys, ("esc", KEY), (" leave it", DIM)], width)]
-        return lines
+        return [*lines, strip([], width)]
 
 
 def _row(one: Choice, width: int, *, chosen: bool) -> Row:

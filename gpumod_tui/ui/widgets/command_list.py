@@ -90,7 +90,7 @@ class CommandList(Pane):
         count: Row = [(f"{len(found)} of {len(self._entries)}", DIM)]
         typed: Row = [(" > ", KEY), (self.needle, STRONG), ("▏", ACCENT)]
         if not self.needle:
-            typed.append((" type to find, enter does it, esc leaves", DIM))
+            typed.append((" type to find", DIM))
         done = [strip(rule([("Commands", STRONG)], count, width), width), strip(typed, width)]
         if not found:
             return [*done, strip([("   nothing that is valid now matches", DIM)], width)]

@@ -90,6 +90,7 @@ class JournalView(Pane):
             lambda entry: self._painter.rows_of(entry, self.size.width),
             lambda request: self.post_message(WantLog(request)),
             lambda words: self.notify(words, timeout=3.0, markup=False),
+            lambda: self.key("log.previous_match"),
         )
         self.prompt = Prompt()
         self.dropped = 0
@@ -219,7 +220,7 @@ class JournalView(Pane):
 
     def action_search(self) -> None:
         """Ask for a pattern."""
-        words = "search: a regular expression; then n: next match, N: previous one"
+        words = "search: lines that match this regular expression are marked; nothing: none"
         self.prompt.ask(Question(words, _text(self.reader.book.search), _pattern_fault, self._search))
 
     def action_match(self, by: int) -> None:
@@ -321,7 +322,10 @@ class JournalView(Pane):
             return "looking…"
         if not (choice.pattern or choice.units or choice.priority < 7):
             return "no lines yet"
-        rest = "the journal holds no older ones" if book.begun else "pgup looks further back"
+        back = self.key("log.page_up")
+        rest = f"{back} looks further back" if back else "older ones are not loaded"
+        if book.begun:
+            rest = "the journal holds no older ones"
         if self.reader.page_fault:
             rest = f"older ones cannot be read: {self.reader.page_fault}"
         return f"no such line among {book.held}; {rest}"

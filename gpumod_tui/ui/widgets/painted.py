@@ -10,6 +10,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from gpumod_tui.ui.glyphs import FOCUS_MARK, HEAVY
+from gpumod_tui.ui.keys import Hint, named
 from gpumod_tui.ui.palette import ACCENT, TEXT
 from gpumod_tui.ui.skins import PLAIN, Look
 
@@ -54,6 +55,14 @@ class Painted(Widget):
         self.rows_painted += len(changed)
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def named(self, *wanted: tuple[str, str]) -> tuple[Hint, ...]:
+        """Those of `wanted`, ids of bindings with words of their own, that act on its screen now."""
+        return named(self.screen.active_bindings, self.app.get_key_display, wanted)
+
+    def key(self, id_: str) -> str:
+        """What is pressed for this binding now; empty: it does nothing, or there is no such key."""
+        return next((hint.key for hint in self.named((id_, ""))), "")
 
     def notify_style_update(self) -> None:
         """Another theme."""

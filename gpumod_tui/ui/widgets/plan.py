@@ -1,11 +1,10 @@
 """A plan in words and figures: what stops, stays and starts, whether it fits, and what stands against it."""
 
-from textual.reactive import var
 from textual.strip import Strip
 
 from gpumod_tui.core.results import SwitchPlan
 from gpumod_tui.ui import format as fmt
-from gpumod_tui.ui.palette import BAD, DIM, KEY, STRONG, TEXT, WARN, UnitColours
+from gpumod_tui.ui.palette import BAD, DIM, STRONG, TEXT, WARN, UnitColours
 from gpumod_tui.ui.plan_sums import sums_rows
 from gpumod_tui.ui.rows import Row, clip_middle, flowed, rule, strip
 from gpumod_tui.ui.widgets.painted import Painted
@@ -16,9 +15,6 @@ _INDENT = 10
 
 class PlanView(Painted):
     """What is known of a plan: the newest one, why there is none, or that it is made later."""
-
-    open: var[bool] = var(False)
-    """Whether a key is taken for agreement."""
 
     def __init__(self, title: str, colours: UnitColours) -> None:
         super().__init__(id="plan")
@@ -36,9 +32,10 @@ class PlanView(Painted):
         """Nothing that is known stands against it."""
         return bool(self._later) or (self._plan is not None and not self._plan.blockers)
 
-    def watch_open(self) -> None:
-        """The key is offered."""
-        self.repaint()
+    @property
+    def is_later(self) -> bool:
+        """It is planned when something else has ended."""
+        return bool(self._later)
 
     def show_plan(self, plan: SwitchPlan | None, reason: str, fitting: tuple[str, ...] | None = None) -> None:
         """A plan; None: it cannot be made, and `reason` says why. `fitting`: modes that would fit instead."""
@@ -55,15 +52,15 @@ class PlanView(Painted):
         return len(self._all(width))
 
     def rows(self, width: int, height: int) -> list[Strip]:
-        """All of it; where there is no room, a part between the heading and the keys."""
+        """All of it; where there is no room, the heading and a part."""
         rows = self._all(width)
         if len(rows) > height:
-            _, _, *body, _, keys, _ = rows
-            room = max(1, height - 2)
+            _, _, *body, _ = rows
+            room = max(1, height - 1)
             self._top = max(0, min(self._top, len(body) - room))
             below = len(body) - self._top - room
             more = f"{self._top} ↑ {below} ↓" if self._top else f"{below} ↓"
-            rows = [self._heading(width, more), *body[self._top : self._top + room], keys]
+            rows = [self._heading(width, more), *body[self._top : self._top + room]]
         return [strip(row, width) for row in rows]
 
     def scroll(self, by: int) -> None:
@@ -82,9 +79,7 @@ class PlanView(Painted):
             rows += [[("  ", TEXT), (line, BAD)] for line in wrap(fmt.in_gib(self._reason), width - 4)]
         else:
             rows += self._body(self._plan, width)
-        agree = " do it after that    " if self._later else " do it    "
-        go: Row = [("  enter", KEY), (agree, TEXT)] if self.allowed and self.open else [("  ", TEXT)]
-        return [*rows, [], [*go, ("esc", KEY), (" leave it" if self.allowed else " close", TEXT)], []]
+        return [*rows, []]
 
     def _body(self, plan: SwitchPlan, width: int) -> list[Row]:
         rows: list[Row] = []

@@ -18,13 +18,19 @@ class Sheet(Pane):
 
     def __init__(self, title: str) -> None:
         super().__init__()
-        self._title = title
+        self.title = title
+        """Shown from the next lines on."""
         self._lines: tuple[Row, ...] = ()
 
     @property
     def page(self) -> int:
         """Lines that fit."""
         return max(1, self.size.height - 1)
+
+    @property
+    def overflows(self) -> bool:
+        """There is more than fits."""
+        return len(self._lines) > self.page
 
     def show(self, lines: Sequence[Row]) -> None:
         """Other lines; where they are looked at stays."""
@@ -50,5 +56,5 @@ class Sheet(Pane):
         more = " ".join(
             [*([f"{self.top} ↑"] if self.top else []), *([f"{below} ↓"] if below > 0 else [])],
         )
-        head = rule([(self._title, STRONG)], [(more, DIM)] if more else [], width)
+        head = rule([(self.title, STRONG)], [(more, DIM)] if more else [], width)
         return [strip(row, width) for row in (head, *self._lines[self.top : self.top + height - 1])]

@@ -244,13 +244,18 @@ class UnitTable(Pane):
         elif not snapshot.services and not items:
             return [*done, strip([("  no services defined yet: gpumod preset list", DIM)], width)]
         elif not items:
-            return [*done, strip([("  no unit matches the filter; esc shows all", DIM)], width)]
+            return [*done, strip([(f"  no unit matches the filter{self._way_back}", DIM)], width)]
         self._top = top - len(done)
         for place, item in enumerate(items[top : top + room], top):
             chosen = place == self.cursor
             row = self._row(item, at, snapshot.at, chosen=chosen)
             done.append(strip(row, width, under=CURSOR if chosen else None))
         return done
+
+    @property
+    def _way_back(self) -> str:
+        key = "esc" if self.typing else self.key("unit.clear_filter")
+        return f"; {key} shows all" if key else ""
 
     def _title(self, above: int, below: int) -> str:
         """`Units`, how they are sorted and filtered, and how many of them are out of sight."""

@@ -160,6 +160,21 @@ async def test_leaving_asks_only_when_something_was_changed() -> None:
         await until(pilot, on_screen(box, ModePicker))
 
 
+async def test_q_leaves_the_editor_and_not_the_dashboard() -> None:
+    box = Box("vllm-embedding")
+    async with box.app.run_test(size=(80, 24)) as pilot:
+        await picked(box, pilot, "n")
+        editor = await editor_of(box, pilot)
+        await pilot.press("q")
+        assert editor.written().id == "q", "in a field it is a letter"
+        editor.choice.focus()
+        await pilot.press("q")
+        await until(pilot, on_screen(box, QuestionScreen))
+        await pilot.press("y")
+        await until(pilot, on_screen(box, ModePicker))
+        assert not box.app._exit
+
+
 async def test_letters_are_written_and_not_taken_for_keys() -> None:
     box = Box("vllm-embedding")
     async with box.app.run_test(size=(80, 24)) as pilot:

@@ -27,6 +27,7 @@ class ModeEditor(LookingScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "save", "save", id="mode_editor.save", priority=True),
         Binding("escape", "leave", "leave it", id="mode_editor.leave"),
+        Binding("q", "leave", "leave it", id="mode_editor.leave_too", show=False),
         Binding("tab", "app.focus_next", "next field", id="mode_editor.next"),
         Binding("shift+tab", "app.focus_previous", "previous field", id="mode_editor.previous", show=False),
     ]

@@ -65,7 +65,15 @@ class GpumodApp(DressedApp):
         Binding("question_mark", "help", "help", id="app.help"),
         Binding("ctrl+l", "dismiss", "dismiss", id="app.dismiss", show=False, tooltip="no toasts any more"),
         Binding("q", "leave", "quit", id="app.quit", tooltip="end the view; a switch that runs goes on"),
-        Binding("ctrl+q,ctrl+c", "leave", "quit", id="app.quit_anywhere", show=False, tooltip="the same on any screen"),
+        Binding(
+            "ctrl+q,ctrl+c",
+            "leave",
+            "quit",
+            id="app.quit_anywhere",
+            show=False,
+            priority=True,
+            tooltip="the same on any screen",
+        ),
     ]
 
     def __init__(

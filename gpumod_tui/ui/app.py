@@ -274,7 +274,7 @@ class GpumodApp(DressedApp):
 
     def on_end_wish(self, message: EndWish) -> None:
         """A process is to end."""
-        self._desk.end(message.pid)
+        self._desk.end(message.pid, asks=message.asks)
 
     def on_plan_made(self, message: PlanMade) -> None:
         """A plan, or why there is none."""

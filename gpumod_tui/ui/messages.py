@@ -89,11 +89,12 @@ class UnitWish(Message):
 
 
 class EndWish(Message):
-    """The operator wants a process of no managed unit to end."""
+    """The operator wants a process of no managed unit to end, or, `asks` False, to see it whole first."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, asks: bool = True) -> None:
         super().__init__()
         self.pid = pid
+        self.asks = asks
 
 
 class Found(Message):

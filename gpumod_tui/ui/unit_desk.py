@@ -61,9 +61,12 @@ class UnitDesk:
             act = UnitAct(Verb(wish.verb), wish.service)
             self._in_thread(act.label, lambda: self._commands.submit_act(act), act.label)
 
-    def end(self, pid: int, *, said: str = "") -> None:
-        """A process is to end: show it, and ask. `said`: how SIGTERM ended, if that was sent already."""
-        screen = EndScreen(pid, self._now, force=bool(said), said=said)
+    def end(self, pid: int, *, asks: bool = True, said: str = "") -> None:
+        """A process is to end: show it, and ask, at once or, `asks` False, when that is wanted.
+
+        `said`: how SIGTERM ended, if that was sent already.
+        """
+        screen = EndScreen(pid, self._now, asks=asks, may_end=not self._read_only, force=bool(said), said=said)
 
         def decided(process: ProcessView | None) -> None:
             if process is not None and process.start_time is not None:

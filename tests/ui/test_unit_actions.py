@@ -19,7 +19,7 @@ from gpumod_tui.ui.screens.end_process import EndScreen
 from gpumod_tui.ui.screens.picker import PickerScreen
 from gpumod_tui.ui.widgets.choices import ChoiceList
 from gpumod_tui.ui.widgets.sheet import Sheet
-from tests.ui.played import GLM, Box, until
+from tests.ui.played import GLM, Box, dialog_text, until
 from tests.ui.test_screens import shown
 
 SMALL = "GLM-Small-Q4_K_M"
@@ -99,7 +99,7 @@ async def test_what_has_no_preset_any_more_can_be_stopped_and_not_started() -> N
             assert units_keys(box) - {"log", "filter", "sort"} == offered
 
 
-async def test_of_an_orphan_nothing_but_its_end_is_offered() -> None:
+async def test_of_an_orphan_nothing_but_a_look_and_its_end_is_offered() -> None:
     box = Box()
     box.host.foreign(1000)
     async with box.app.run_test(size=(120, 40)) as pilot:
@@ -107,7 +107,7 @@ async def test_of_an_orphan_nothing_but_its_end_is_offered() -> None:
         assert "end" not in units_keys(box)
         await pilot.press("end")
         await pilot.pause()
-        assert units_keys(box) - {"filter", "sort"} == {"end"}
+        assert units_keys(box) - {"filter", "sort"} == {"end", "details"}
 
 
 async def test_what_became_valid_is_offered_without_a_key() -> None:
@@ -283,7 +283,7 @@ async def test_what_cannot_sleep_is_not_asked_to() -> None:
 
 def sheet(box: Box) -> str:
     assert isinstance(box.app.screen, EndScreen)
-    return box.app.screen.query_one(Sheet).text()
+    return dialog_text(box)
 
 
 async def ask_to_end(box: Box, pilot: Pilot[Any]) -> None:

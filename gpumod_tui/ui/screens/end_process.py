@@ -1,6 +1,6 @@
 """Whether a process of no managed unit is to end: it is shown whole before anything is sent to it."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -8,11 +8,16 @@ from textual.geometry import Size
 from gpumod_tui.core.closer_look import ProcessView
 from gpumod_tui.ui import format as fmt
 from gpumod_tui.ui.messages import Found
-from gpumod_tui.ui.palette import BAD, DIM, KEY, STRONG, TEXT, WARN
+from gpumod_tui.ui.palette import BAD, DIM, STRONG, TEXT, WARN
 from gpumod_tui.ui.rows import Row
 from gpumod_tui.ui.screens.dialog import Dialog
 from gpumod_tui.ui.widgets.sheet import Sheet
-from gpumod_tui.ui.wrap import wrap
+from gpumod_tui.ui.wrap import chop, wrap
+
+_WIDE: Final = 64
+"""Columns of screen that have room for what a signal means."""
+_WHOLE: Final = 10_000
+"""Rows of a command line that is shown whole: more than any has."""
 
 
 class EndScreen(Dialog[ProcessView]):
@@ -20,24 +25,47 @@ class EndScreen(Dialog[ProcessView]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "go", "end it", id="end.go"),
+        Binding("K", "ask", "end it", id="end.ask"),
+        Binding("up", "move(-1)", "up", id="end.up", show=False),
+        Binding("down", "move(1)", "down", id="end.down", show=False),
         Binding("escape,n,q,enter", "leave", "leave it", id="end.leave"),
     ]
 
-    def __init__(self, pid: int, now: float, *, force: bool, said: str = "") -> None:
-        """`said`: how the first signal ended; `now`: Unix time."""
-        self._sheet = Sheet(f"End pid {pid}")
+    def __init__(
+        self, pid: int, now: float, *, asks: bool = True, may_end: bool = True, force: bool = False, said: str = ""
+    ) -> None:
+        """`asks`: whether to end it, at once; `may_end`: whether that can be asked at all; `force`: by SIGKILL;
+        `said`: how the first signal ended; `now`: Unix time."""
+        self._sheet = Sheet("")
         super().__init__(self._sheet)
         self.pid = pid
         self._now = now
+        self._asks = asks
+        self._may_end = may_end
         self._force = force
         self._said = said
         self._process: ProcessView | None = None
         self._reason = "looking…"
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """It is asked about first, and ended if nothing stands against that."""
+        if action not in ("ask", "go"):
+            return True
+        return self._may_end and not self.why_not and self._asks == (action == "go")
+
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """What a yes sends."""
+        signal = "SIGKILL" if self._force else "SIGTERM"
+        if self.app.size.width >= _WIDE:
+            signal += ": it cannot save anything" if self._force else ": it may end in order"
+        leave = "leave it" if self._asks and not self.why_not else "close"
+        return ("end.go", f"end it ({signal})"), ("end.ask", "end it"), ("end.leave", leave)
+
     def on_found(self, message: Found) -> None:
         """What it is."""
         self._process = message.value if isinstance(message.value, ProcessView) else None
         self._reason = message.reason or "it has ended"
+        self.offer()
         self.fit()
 
     @property
@@ -51,9 +79,18 @@ class EndScreen(Dialog[ProcessView]):
         return "it has ended" if process.start_time is None else ""
 
     def action_go(self) -> None:
-        """Yes, unless something stands against it."""
-        if not self.why_not and self._process is not None:
-            self.dismiss(self._process)
+        """Yes."""
+        self.dismiss(self._process)
+
+    def action_ask(self) -> None:
+        """Now it is meant."""
+        self._asks = True
+        self.offer()
+        self.fit()
+
+    def action_move(self, by: int) -> None:
+        """See the rest of it, on a small screen."""
+        self._sheet.go_to(self._sheet.top + by)
 
     def action_leave(self) -> None:
         """No."""
@@ -63,6 +100,7 @@ class EndScreen(Dialog[ProcessView]):
         """All that is known of it."""
         width = min(84, max(38, screen.width - 4))
         lines = self._lines(width)
+        self._sheet.title = f"{'End pid' if self._asks else 'Process'} {self.pid}"
         self._sheet.show(lines)
         return Size(width, len(lines) + 1)
 
@@ -80,17 +118,8 @@ class EndScreen(Dialog[ProcessView]):
             if process.state == "D":
                 facts.append(("state", "D: it waits in the kernel"))
             lines += [[(f" {name:<8}", DIM), (text, TEXT)] for name, text in facts]
-            command = fmt.harmless(process.arguments or process.command)
-            for number, part in enumerate(wrap(command, width - 10)[:6]):
+            command = chop(fmt.harmless(process.arguments or process.command), max(1, width - 10), _WHOLE)
+            for number, part in enumerate(command):
                 lines.append([(f" {'command' if not number else '':<8}", DIM), (part, STRONG)])
-        lines.append([])
-        why_not = self.why_not
-        if why_not:
-            lines += [[(f" {part}", BAD)] for part in wrap(why_not, width - 2)]
-            return [*lines, [(" esc", KEY), (" close", DIM)]]
-        signal = "SIGKILL" if self._force else "SIGTERM"
-        if width >= 60:
-            signal += ": it cannot save anything" if self._force else ": it may end in order"
-        go: Row = [(" y", KEY), (f" end it ({signal})", TEXT)]
-        leave: Row = [("esc", KEY), (" leave it", DIM)]
-        return [*lines, go, [(" ", TEXT), *leave]] if width < 60 else [*lines, [*go, ("   ", TEXT), *leave]]
+        why_not = self.why_not if self._may_end or process is None else ""
+        return [*lines, [], *([(f" {part}", BAD)] for part in wrap(why_not, width - 2) if part)]

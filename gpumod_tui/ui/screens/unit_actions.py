@@ -95,6 +95,18 @@ class SelectedUnit(UnitActions[None]):
         """Under the cursor; None: there is none, or it is a process."""
         return self.units.selected
 
+    def may_wish(self, verb: str) -> bool:
+        """A process, too, can be seen closely."""
+        return super().may_wish(verb) or (verb == "details" and self.units.orphan is not None)
+
+    def action_wish(self, verb: str) -> None:
+        """Hand it to the app."""
+        orphan = self.units.orphan
+        if verb == "details" and orphan is not None:
+            self.post_message(EndWish(orphan.pid, asks=False))
+        else:
+            super().action_wish(verb)
+
     def may_clear_filter(self) -> bool:
         """There is one."""
         return bool(self.units.needle)

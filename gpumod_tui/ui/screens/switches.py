@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.events import Click
 
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.records import SwitchHistory, SwitchRecord
@@ -67,6 +68,13 @@ class SwitchesScreen(FullScreen[None]):
         if action == "open":
             return self._chosen is not None and self._opened is None
         return action != "copy" or self._chosen is not None
+
+    def on_click(self, event: Click) -> None:
+        """A click in the list shows that switch closely."""
+        place = event.screen_y - self._sheet.region.y - 1 + self._sheet.top
+        if self._opened is None and event.widget is self._sheet and self._sheet.top <= place < len(self._switches):
+            self._cursor = place
+            self.action_open()
 
     def action_look(self) -> None:
         """The history now."""

@@ -35,7 +35,8 @@ from gpumod_tui.ui.screens.words import Words, WordsScreen
 from gpumod_tui.ui.widgets.modes import ModeBar
 from gpumod_tui.ui.widgets.plan import PlanView
 from tests.ui.pictures import picture
-from tests.ui.played import Box, plan_for, until
+from tests.ui.played import Box, dialog_text, plan_for, until
+from tests.ui.test_mouse import click
 from tests.ui.test_screens import begin, shown
 
 STOPS = plan_for()
@@ -572,8 +573,50 @@ class TestLittleRoom:
             assert len(steps_text(box).splitlines()) == 2
             box.emit(StepEnded(Step.LOAD, False, "out of memory", 9.0))
             box.emit(SwitchEnded(ModeResult(False, "nemotron", outcome=Outcome.FAILED)))
-            await until(pilot, lambda: "✖ load" in steps_text(box))
+            await until(pilot, lambda: "✖ out of memory" in steps_text(box))
             assert "Switch to nemotron: failed" in steps_text(box)
+
+    @pytest.mark.parametrize("size", [(40, 10), (60, 10), (40, 12)])
+    async def test_a_failure_says_why_before_it_names_keys(self, size: tuple[int, int]) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=size) as pilot:
+            await shown(box, pilot)
+            begin(box)
+            hint = "look into its journal: gpumod service logs nemotron-3-nano"
+            error = SwitchError("nemotron-3-nano died: exit code 1", "load", "nemotron-3-nano.service", hint=hint)
+            box.emit(StepEnded(Step.LOAD, False, error.message, 9.0))
+            box.emit(SwitchEnded(ModeResult(False, "nemotron", errors=(error,), outcome=Outcome.FAILED)))
+            await until(pilot, lambda: "✖" in steps_text(box))
+            await pilot.pause()
+            assert "✖" in steps_text(box)
+            assert "exit code 1" in steps_text(box)
+            rows = len(steps_text(box).splitlines())
+            assert ("r retry" in steps_text(box)) == (rows >= 4), rows
+            assert "r retry" in box.app.dashboard.footer.text()
+
+    async def test_a_long_reason_fills_what_room_there_is(self) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=(40, 10)) as pilot:
+            await shown(box, pilot)
+            begin(box)
+            error = SwitchError("VRAM not released: needs 23552 MiB, free 4139 MiB after 30 s")
+            box.emit(SwitchEnded(ModeResult(False, "nemotron", errors=(error,), outcome=Outcome.FAILED)))
+            await until(pilot, lambda: "✖ VRAM not released: needs 23.0 GiB, f…" in steps_text(box))
+
+    async def test_a_click_on_a_key_is_that_key(self) -> None:
+        box = Box("glm-code")
+        async with box.app.run_test(size=(80, 24)) as pilot:
+            await shown(box, pilot)
+            begin(box)
+            await until(pilot, lambda: "esc cancels" in steps_text(box))
+            await click(pilot, box.app.dashboard.steps, "esc cancels")
+            await until(pilot, lambda: ("cancel",) in box.commands.asked)
+            error = SwitchError("nemotron-3-nano died: exit code 1")
+            box.emit(SwitchEnded(ModeResult(False, "nemotron", errors=(error,), outcome=Outcome.FAILED)))
+            await until(pilot, lambda: "r retry" in steps_text(box))
+            await click(pilot, box.app.dashboard.steps, "exit code 1")
+            await click(pilot, box.app.dashboard.steps, "r retry")
+            await until(pilot, lambda: ("plan", "nemotron") in box.commands.asked)
 
     async def test_a_refusal_comes_first_and_the_rest_is_scrolled_to(self) -> None:
         box = Box("glm-code")
@@ -585,11 +628,11 @@ class TestLittleRoom:
             await pilot.pause()
             view = box.app.screen.query_one(PlanView)
             assert "✖ insufficient VRAM" in view.text()
-            assert "esc close" in view.text()
+            assert "esc close" in dialog_text(box)
             await pilot.press(*["down"] * 20)
             assert "✖" not in view.text()
             assert "needed: 22.5" in view.text()
-            assert "esc close" in view.text()
+            assert "esc close" in dialog_text(box)
             await pilot.press(*["up"] * 20)
             assert "✖ insufficient VRAM" in view.text()
 

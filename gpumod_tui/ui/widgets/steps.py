@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from textual import events
 from textual.reactive import var
 from textual.strip import Strip
 
@@ -13,6 +14,7 @@ from gpumod_tui.ui import format as fmt
 from gpumod_tui.ui.palette import ACCENT, BAD, DIM, GOOD, KEY, RELEASING, STRONG, TEXT, WARN, UnitColours
 from gpumod_tui.ui.progress import Progress, StepLine, StepState
 from gpumod_tui.ui.rows import Row, fit, rule, spread, strip, width_of
+from gpumod_tui.ui.widgets.key_row import KeyLine, key_lines
 from gpumod_tui.ui.widgets.painted import Painted
 from gpumod_tui.ui.wrap import chop, wrap
 
@@ -34,7 +36,18 @@ _LINES = 3
 """Units whose last words are shown."""
 _LEVELS = 4
 """GPUs whose memory is shown while it falls."""
+_RULE_END = 2
+"""Cells of a heading behind its right end."""
 _GOAL = "│"
+_WITH_KEYS = 4
+"""Rows from which on a failure has room for its keys, which the footer has, too."""
+_FAILURE_KEYS = (
+    ("mode.retry", "retry"),
+    ("mode.blank", "blank"),
+    ("unit.log", "logs"),
+    ("mode.copy", "copy"),
+    ("app.close", "close"),
+)
 _OUTCOMES = {Outcome.DONE: GOOD, Outcome.BUSY: WARN, Outcome.CANCELLED: WARN}
 
 
@@ -52,6 +65,21 @@ class StepList(Painted):
     def __init__(self, colours: UnitColours, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._colours = colours
+        self._key_lines: list[KeyLine] = []
+        """Rows with keys in them, as they were made last."""
+        self._clicks: dict[int, KeyLine] = {}
+        """Those that are on screen, and where."""
+
+    def on_mount(self) -> None:
+        """Its keys are others when others act."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self.repaint())
+
+    def on_click(self, event: events.Click) -> None:
+        """As if the key that stands there were pressed."""
+        line = self._clicks.get(event.y)
+        press = line.press_at(event.x) if line is not None else ""
+        if press:
+            self.app.simulate_key(press)
 
     def watch_progress(self) -> None:
         """Something happened."""
@@ -77,11 +105,30 @@ class StepList(Painted):
         """Heading, steps, and what there is to say of them; where there is no room, what matters most of it."""
         rows = self._all(width)
         if len(rows) > height:
-            ranks = sorted(range(len(rows)), key=lambda place: (_rank(rows, place), place))
-            rows = [rows[place] for place in sorted(ranks[:height])]
+            brief = height < _WITH_KEYS and self._reason
+            rows = self._brief(rows[0], width, height) if brief else _most_telling(rows, height)
+        lines = self._key_lines
+        self._clicks = {y: line for y, row in enumerate(rows) for line in lines if line.row is row}
         return [strip(row, width) for row in rows]
 
+    @property
+    def _reason(self) -> str:
+        """Why it failed; empty: it did not, or nobody knows."""
+        progress = self.progress
+        if progress is None or progress.result is None or not progress.failed:
+            return ""
+        told = [error.message for error in progress.result.errors]
+        told += [line.detail for line in progress.steps if line.state is StepState.FAILED]
+        return next(filter(None, told), "")
+
+    def _brief(self, heading: Row, width: int, height: int) -> list[Row]:
+        """What failed and why, over the whole width: there is no room for more."""
+        told = chop(fmt.harmless(fmt.in_gib(self._reason)), width - 4, max(1, height - 1))
+        signs = (_SIGNS[StepState.FAILED][0], *(" " for _ in told))
+        return [heading, *([(f" {sign} {part}", BAD)] for sign, part in zip(signs, told, strict=False))]
+
     def _all(self, width: int) -> list[Row]:
+        self._key_lines.clear()
         progress = self.progress
         if progress is None:
             return []
@@ -102,15 +149,24 @@ class StepList(Painted):
             if progress.then:
                 name = progress.title if width >= _WITH_TIME else progress.title.removeprefix("Switch to ")
                 title = [(name, STRONG), (f", then {progress.then}", WARN)]
-            keys: Row = [("esc", KEY), (" drops it" if progress.then else " cancels", DIM)] if not self.aside else []
-            if progress.cancelling and not progress.then:
-                keys = [("cancelling…", WARN)]
+            keys, presses = self._way_out(progress, width)
             elapsed = fmt.seconds(max(0.0, self.now - progress.at))
-            right: Row = [(f"{elapsed}  ", TEXT), *keys]
-            return rule(title, right if width >= _WITH_TIME or not progress.then else keys, width)
+            right: Row = [(f"{elapsed}  " if keys else elapsed, TEXT), *keys]
+            row = rule(title, right if width >= _WITH_TIME or not progress.then else keys, width)
+            self._key_lines.append(KeyLine(row, presses))
+            return row
         outcome = progress.result.outcome
         title += [(f": {progress.end_words}", _OUTCOMES.get(outcome, BAD))]
         return rule(title, [(fmt.seconds(sum(progress.result.timings.values())), DIM)], width)
+
+    def _way_out(self, progress: Progress, width: int) -> KeyLine:
+        """How to be rid of what waits, or of the switch, at the right end of the heading."""
+        if progress.cancelling and not progress.then:
+            return KeyLine([("cancelling…", WARN)], {})
+        hints = self.named(("mode.drop", "drops it"), ("mode.cancel", "cancels"))[:1]
+        cells: Row = [part for hint in hints for part in ((hint.key, KEY), (f" {hint.words}", DIM))]
+        end = width - _RULE_END
+        return KeyLine(cells, {range(end - width_of(cells), end): hint.press for hint in hints})
 
     def _origin(self, progress: Progress) -> list[Row]:
         record = progress.elsewhere
@@ -144,20 +200,27 @@ class StepList(Painted):
                 rows += [_more([(part, style)]) for part in chop(fmt.harmless(line.message), room, 3)]
             rows += [_more([(part, TEXT)]) for part in wrap(fmt.in_gib(error.hint), room)] if error.hint else []
         rows += [_more([(part, WARN)]) for warning in result.warnings for part in wrap(fmt.in_gib(warning), room)]
-        keys: Row = []
-        for key, words in (("r", "retry"), ("b", "blank"), ("g", "logs"), ("y", "copy"), ("esc", "close")):
-            keys += [(key, KEY), (f" {words}   ", DIM)]
-        return [*rows, _more(keys)]
+        lead = _INDENT if width >= _WITH_TIME else 3
+        self._key_lines = key_lines(self.named(*_FAILURE_KEYS), width, lead=lead, style=DIM)[:1]
+        return [*rows, *(line.row for line in self._key_lines)]
+
+
+def _most_telling(rows: list[Row], height: int) -> list[Row]:
+    ranks = sorted(range(len(rows)), key=lambda place: (_rank(rows, place), place))
+    return [rows[place] for place in sorted(ranks[:height])]
 
 
 def _rank(rows: list[Row], place: int) -> int:
-    """The heading, the step that runs or failed, the keys after a failure, what is said of that step, the rest."""
+    """The heading and the step that runs or failed, why, the keys after a failure, what else is said of that step, the
+    rest."""
     row = rows[place]
     if not place or (row and row[0][0].strip() in (_SIGNS[StepState.RUNNING][0], _SIGNS[StepState.FAILED][0])):
         return 0
-    if row and place == len(rows) - 1:
+    if row and row[-1][1] == BAD:
         return 1
-    return 2 if row and not row[0][0].strip() else 3
+    if row and place == len(rows) - 1:
+        return 2
+    return 3 if row and not row[0][0].strip() else 4
 
 
 def _passed(progress: Progress, width: int) -> list[Row]:

@@ -10,6 +10,8 @@ from textual.dom import DOMNode
 
 import gpumod_tui.ui
 from gpumod_tui.core.errors import ConfigInvalid
+from gpumod_tui.core.events import SwitchEnded
+from gpumod_tui.core.results import ModeResult, Outcome
 from gpumod_tui.ui.app import GpumodApp
 from gpumod_tui.ui.bound import PANES, scopes
 from gpumod_tui.ui.keymap import keymap
@@ -19,8 +21,9 @@ from gpumod_tui.ui.screens.ask import PlanScreen
 from gpumod_tui.ui.screens.dashboard import Dashboard
 from gpumod_tui.ui.screens.details import DetailsScreen
 from gpumod_tui.ui.screens.unit_actions import UNIT_KEYS
+from tests.ui.pictures import picture
 from tests.ui.played import Box, until
-from tests.ui.test_screens import shown
+from tests.ui.test_screens import begin, shown
 
 
 def made(**keys: str) -> dict[str, str]:
@@ -42,6 +45,60 @@ async def test_another_key_does_it_and_the_old_one_does_not() -> None:
         await pilot.press("escape", "f5")
         await until(pilot, lambda: isinstance(box.app.screen, PlanScreen))
         assert box.commands.asked == [("plan", "stop", "glm-code")]
+
+
+OTHERS = {
+    "mode.retry": "f5",
+    "plan.go": "f6",
+    "plan.leave": "f7",
+    "mode.blank": "f8",
+    "mode.cancel": "f9",
+    "app.close": "f10",
+    "app.quit": "Q",
+    "unit.clear_filter": "f11",
+    "log.page_up": "f12",
+    "help.close": "x",
+    "leave.agree": "f2",
+    "commands.leave": "f3",
+}
+
+
+async def test_whatever_names_a_key_names_the_one_that_is_bound() -> None:
+    box = Box("glm-code", options=ViewOptions(keys=OTHERS))
+    async with box.app.run_test(size=(120, 40)) as pilot:
+        await shown(box, pilot)
+        board = box.app.dashboard
+
+        async def told(*words: str, not_told: tuple[str, ...] = ()) -> None:
+            await until(pilot, lambda: all(one in picture(box.app) for one in words))
+            assert not [one for one in not_told if one in picture(box.app)]
+
+        await pilot.press("4")
+        await told("f6 do it   f7 leave it", not_told=("enter do it", "esc leave it"))
+        await pilot.press("enter", "escape")
+        assert isinstance(box.app.screen, PlanScreen)
+        await pilot.press("f7")
+        begin(box)
+        await told("f9 cancels", not_told=("esc cancels", "r retry"))
+        await pilot.press("Q")
+        await told("f2 leave   esc stay", not_told=("q leave",))
+        await pilot.press("escape")
+        box.emit(SwitchEnded(ModeResult(False, "nemotron", outcome=Outcome.FAILED)))
+        await told("f5 retry   f8 blank", "f10 close", not_told=("r retry", "b blank", "esc close", "esc cancel"))
+        await pilot.press("f10", "slash", *"nothing", "enter")
+        await told("no unit matches the filter; f11 shows all", not_told=("esc shows all",))
+        await pilot.press("f11")
+        board.journal.focus()
+        board.journal.pattern = "nothing like this"
+        await pilot.pause()
+        await told("f12 looks further back", not_told=("pgup",))
+        await pilot.press("question_mark")
+        await told("x close", not_told=("esc close",))
+        await pilot.press("x", "ctrl+p")
+        await told("f3 leave", not_told=("esc leave",))
+        await pilot.press("f3")
+        await pilot.resize_terminal(30, 8)
+        await told("Q leaves", not_told=("q leaves",))
 
 
 async def test_who_shared_a_key_keeps_it_when_the_other_one_moves() -> None:

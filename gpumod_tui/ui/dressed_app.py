@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+from textual.actions import parse
 from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
@@ -21,13 +22,15 @@ from gpumod_tui.ui.keys import topics
 from gpumod_tui.ui.notices import desktop_notice
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.screens.commands import CommandScreen
-from gpumod_tui.ui.screens.dashboard import Dashboard
+from gpumod_tui.ui.screens.dashboard import BOARD_ACTING, Dashboard
 from gpumod_tui.ui.screens.full import FullScreen
 from gpumod_tui.ui.screens.help import HelpScreen
 from gpumod_tui.ui.screens.words import LeaveScreen
 from gpumod_tui.ui.skins import PLAIN, SKINS, Look
 
 _SIGNS: Final = {"error": "✖ ", "warning": "! "}
+_WRITING: Final = frozenset(("save", "make_mode"))
+"""Actions that lead to a file, wherever they are."""
 MOST_TOASTS: Final = 2
 """At once: what is under them is to be read, too."""
 
@@ -101,8 +104,10 @@ class DressedApp(App[None]):
         return rebound((binding for kind in kinds for binding in kind.BINDINGS), self._keys)
 
     def action_help(self) -> None:
-        """All keys of the screen on top."""
+        """All keys of the screen on top; who may only look is told of none that acts."""
         bindings = self.bindings_of_dashboard() if self.screen is self.dashboard else self._bindings_here()
+        if self.options.read_only:
+            bindings = (binding for binding in bindings if not _acts(binding))
         self.push_screen(HelpScreen(topics(bindings, self.get_key_display)))
 
     def _bindings_here(self) -> Iterator[Binding]:
@@ -154,3 +159,9 @@ class DressedApp(App[None]):
         notice = desktop_notice(f"gpumod: {words}", os.environ)
         if notice and self._driver is not None:
             self._driver.write(notice)
+
+
+def _acts(binding: Binding) -> bool:
+    """It changes something, or plans to."""
+    _, action, parameters = parse(binding.action)
+    return action in BOARD_ACTING | _WRITING and parameters != ("details",)

@@ -6,6 +6,7 @@ import pytest
 
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.events import SwitchEnded
+from gpumod_tui.core.records import SwitchError
 from gpumod_tui.core.results import ModeResult, Outcome
 from gpumod_tui.ui.commands import Commands
 from gpumod_tui.ui.logmessages import SaveLog
@@ -13,7 +14,8 @@ from gpumod_tui.ui.messages import Ask
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.read_only import LOOKS, looking_only
 from gpumod_tui.ui.screens.commands import CommandScreen
-from tests.ui.played import Box, PlayedCommands, until
+from tests.ui.pictures import picture
+from tests.ui.played import Box, PlayedCommands, dialog_text, until
 from tests.ui.test_logs import Logs, asks
 from tests.ui.test_screens import begin, shown
 
@@ -61,6 +63,57 @@ async def test_no_key_and_no_message_makes_it_act() -> None:
         await pilot.pause(0.2)
         assert box.app.screen is box.app.dashboard
     assert [asked for asked in box.commands.asked if asked[0] not in LOOKS] == []
+
+
+DEAD = ("esc cancel", "esc drop", "r retry", "b blank", "r restart", "K end", "m make", "m edit", "D at login")
+"""What only looking takes from the keys, as it would be named."""
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 40)])
+async def test_no_key_that_does_nothing_is_named_anywhere(size: tuple[int, int]) -> None:
+    box = Box("glm-code", options=ViewOptions(read_only=True))
+    pictures: dict[str, str] = {}
+    async with box.app.run_test(size=size) as pilot:
+        await shown(box, pilot)
+        begin(box)
+        await until(pilot, lambda: "load" in box.app.dashboard.steps.text())
+        pictures["running"] = picture(box.app)
+        error = SwitchError(
+            "nemotron-3-nano died: exit code 1", "load", "nemotron-3-nano.service", hint="gpumod doctor"
+        )
+        box.emit(SwitchEnded(ModeResult(False, "nemotron", errors=(error,), outcome=Outcome.FAILED)))
+        await until(pilot, lambda: "failed" in box.app.dashboard.steps.text())
+        await pilot.pause()
+        pictures["failed"] = picture(box.app)
+        await pilot.press("w")
+        await until(pilot, lambda: "glm-code" in picture(box.app).splitlines()[2])
+        pictures["what if"] = picture(box.app)
+    for state, told in pictures.items():
+        assert [words for words in DEAD if words in told] == [], state
+    assert "Switch to nemotron" in pictures["running"]
+    assert "nemotron-3-nano died: exit code 1" in pictures["failed"]
+    if size != (40, 10):
+        assert "g logs   y copy   esc close" in pictures["failed"]
+
+
+async def test_the_help_tells_of_no_key_that_acts() -> None:
+    box = Box("glm-code", options=ViewOptions(read_only=True))
+    async with box.app.run_test(size=(80, 200)) as pilot:
+        await shown(box, pilot)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        told = dialog_text(box)
+        for words in ("everything about the selected unit", "only lines that match", "whether services would fit"):
+            assert words in told
+        for words in (
+            "start the selected",
+            "stop everything",
+            "cancel the switch",
+            "every login",
+            "to a file",
+            "ends it",
+        ):
+            assert words not in told
 
 
 async def test_no_key_and_no_message_writes_a_file() -> None:

@@ -185,6 +185,10 @@ async def test_read_only_answers_and_saves_nothing() -> None:
     async with box.app.run_test(size=(80, 24)) as pilot:
         await asked(box, pilot)
         await pilot.press("m")
+        screen = box.app.screen
+        assert isinstance(screen, WhatIfScreen)
+        assert "make a mode" not in screen.footer.text()
+        box.app.push_screen(ModeEditor(screen.colours))
         await until(pilot, lambda: isinstance(box.app.screen, ModeEditor) and box.app.screen.what_if is not None)
         await pilot.press(*"talk", "ctrl+s")
         await until(pilot, lambda: any("read-only" in note.message for note in box.app._notifications))

@@ -32,7 +32,7 @@ from gpumod_tui.ui.widgets.planning import PlanningLine
 from gpumod_tui.ui.widgets.steps import StepList, as_text
 from gpumod_tui.ui.widgets.units import UnitTable
 
-_ACTING: Final = ACTING | {"mode", "blank", "end", "retry", "drop", "cancel", "edit_modes", "login_mode"}
+BOARD_ACTING: Final = ACTING | {"mode", "blank", "end", "retry", "drop", "cancel", "edit_modes", "login_mode"}
 """Actions that change something on the box, or plan to."""
 MODES: Final = Binding.Group("mode")
 BESIDE_MODES: Final = ("mode.what_if", "mode.edit")
@@ -219,7 +219,7 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What is not valid now is neither offered nor done."""
-        if self._read_only and action in _ACTING and parameters != ("details",):
+        if self._read_only and action in BOARD_ACTING and parameters != ("details",):
             return False
         may: Callable[..., bool] | None = getattr(self, f"may_{action}", None)
         return may is None or may(*parameters)
@@ -241,7 +241,7 @@ class Dashboard(GpuKeys, SwitchKeys, SelectedUnit):
 
     def action_what_if(self) -> None:
         """Services to choose from, and their sum."""
-        self.app.push_screen(WhatIfScreen(self._colours, self.places))
+        self.app.push_screen(WhatIfScreen(self._colours, self.places, read_only=self._read_only))
 
     def action_edit_modes(self) -> None:
         """All modes, to change them."""

@@ -31,9 +31,10 @@ class WhatIfScreen(LookingScreen):
     ]
     AUTO_FOCUS = "#choice"
 
-    def __init__(self, colours: UnitColours, places: tuple[str, ...]) -> None:
+    def __init__(self, colours: UnitColours, places: tuple[str, ...], *, read_only: bool = False) -> None:
         """`places`: ids of modes in the order of their numbers."""
         super().__init__("What if these ran", colours)
+        self._read_only = read_only
         self._places = places
         self.sizes = Field("GPUs in GiB", "24 24 or 4x80; empty: those that are there", "")
         self.sizes.display = False
@@ -54,6 +55,8 @@ class WhatIfScreen(LookingScreen):
         """What is not valid now is neither offered nor done."""
         if action == "as_mode":
             return self._mode(parameters[0]) is not None
+        if action == "make_mode" and self._read_only:
+            return False
         if action in ("choose_none", "make_mode"):
             return bool(self.choice.chosen)
         if action == "choose_running":

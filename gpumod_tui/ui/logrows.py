@@ -15,7 +15,8 @@ from gpumod_tui.ui.wrap import chop
 
 WHOLE: Final = 10_000
 """Rows a line may take when it is to be seen whole: more than any has."""
-_CLOCK: Final = 9
+_NARROW: Final = 60
+"""Columns from which on a line has room for seconds and for a name that is more than a hint."""
 _SIGNS: Final = {4: "W", 5: "N", 6: " ", 7: "D"}
 _MATCH: Final = Style(color=CHOSEN.color, bgcolor=WARN.color)
 _THIS_MATCH: Final = CHOSEN + Style(underline=True)
@@ -28,23 +29,29 @@ class LogPainter:
         self._colours = colours
         self._names = min(16, name_width)
         self.most_rows = 3
-        """Of one line."""
+        """Of one line, as the operator wants it."""
+        self.tight = False
+        """There are so few rows that each line has one, whatever is wanted."""
         self.names = True
         """Whether the unit is told in each line."""
         self.search: Pattern | None = None
         self.current: Entry | None = None
         """The match that was gone to."""
 
+    @property
+    def _most(self) -> int:
+        return 1 if self.tight else self.most_rows
+
     def rows_of(self, entry: Entry, width: int) -> int:
         """How many rows it takes."""
-        return 1 if entry.is_mark else len(chop(entry.text, self._room(width), self.most_rows))
+        return 1 if entry.is_mark else len(chop(entry.text, self._room(width), self._most))
 
     def row(self, entry: Entry, number: int, width: int) -> Row:
         """One of them."""
         if entry.is_mark:
             return [(f" ── {entry.text} ──", DIM)]
         style = _style(entry)
-        pieces = chop(entry.text, self._room(width), self.most_rows)
+        pieces = chop(entry.text, self._room(width), self._most)
         start = sum(map(len, pieces[:number]))
         room = self._room(width)
         # The last piece holds all that is left; what cannot be seen of it needs no styles.
@@ -53,7 +60,8 @@ class LogPainter:
             return [(" " * (width - room), TEXT), *text]
         name = self._name_width(width)
         here = entry is self.current
-        head: Row = [("▸" if here else " ", ACCENT), (f"{fmt.clock(entry.line.at, with_seconds=True)} ", DIM)]
+        clock = fmt.clock(entry.line.at, with_seconds=width >= _NARROW)
+        head: Row = [("▸" if here else " ", ACCENT), (f"{clock} ", DIM)]
         head.append((f"{_SIGNS.get(entry.line.priority, 'E')} ", style))
         if name:
             service_id = entry.line.unit.removesuffix(".service")
@@ -80,11 +88,12 @@ class LogPainter:
     def _name_width(self, width: int) -> int:
         if not self.names:
             return 0
-        return self._names if width >= 100 else min(self._names, 12 if width >= 60 else 8)
+        return self._names if width >= 100 else min(self._names, 12 if width >= _NARROW else 5)
 
     def _room(self, width: int) -> int:
         name = self._name_width(width)
-        return max(1, width - 1 - _CLOCK - 2 - (name + 1 if name else 0))
+        clock = len("00:00:00 " if width >= _NARROW else "00:00 ")
+        return max(1, width - 1 - clock - 2 - (name + 1 if name else 0))
 
 
 def _style(entry: Entry) -> Style:

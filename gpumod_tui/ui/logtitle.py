@@ -39,7 +39,8 @@ class TitleFacts:
 
 
 def title(facts: TitleFacts, colours: UnitColours, width: int) -> Row:
-    """As much as there is room for: what was lost and where one is first, then what was asked for."""
+    """As much as there is room for: what was lost and where one is first, then what was asked for; that it follows, as
+    it mostly does, gives way to whose lines they are."""
     journal: Row = [("Journal", STRONG)]
     units = _units(facts, colours, width)
     if facts.fault:
@@ -52,7 +53,7 @@ def title(facts: TitleFacts, colours: UnitColours, width: int) -> Row:
         "search": _search(facts, width),
         "dropped": _dropped(facts),
     }
-    for name in ("level" if facts.priority == 7 else "", "day", "search", "level", "filter", "units"):
+    for name in _giving_way(facts):
         left = joined([journal, parts["units"], parts["level"], parts["state"]], " ─ ")
         right = joined([parts["filter"], parts["search"], parts["dropped"]])
         if width_of(left) + width_of(right) + 8 <= width:
@@ -62,6 +63,11 @@ def title(facts: TitleFacts, colours: UnitColours, width: int) -> Row:
             parts["state"] = _state(replace(facts, shown_from=None))
     left = joined([journal, parts["units"], parts["level"], parts["state"]], " ─ ")
     return rule(left, joined([parts["filter"], parts["search"], parts["dropped"]]), width)
+
+
+def _giving_way(facts: TitleFacts) -> tuple[str, ...]:
+    usual = ("level",) if facts.priority == 7 else ()
+    return (*usual, "day", "search", "level", "filter", *(("state",) if facts.following else ()), "units")
 
 
 def _level(facts: TitleFacts) -> Row:

@@ -483,6 +483,35 @@ async def test_what_is_loaded_is_saved_and_no_file_is_lost(size: tuple[int, int]
         await until(pilot, lambda: "No space left on device" in logs.toasts)
 
 
+LONG = "slot print_timing: prompt eval time = 8.84 ms / 54 tokens, and much more of it than one row can hold"
+
+
+def lines_on(journal: JournalView) -> list[str]:
+    """Below the title."""
+    return journal.text().splitlines()[1:]
+
+
+async def test_a_narrow_screen_shows_the_beginnings_of_lines() -> None:
+    logs = Logs()
+    async with logs.box.app.run_test(size=(40, 10)) as pilot:
+        journal = await logs.open(pilot)
+        logs.feed([LogLine(START + 10_000 + n, "vllm-embedding.service", LONG, 4) for n in range(4)])
+        await pilot.pause()
+        assert [row[6:31] for row in lines_on(journal)] == [" W vl…ng slot print_timin"] * 2
+        assert all(row.endswith("…") for row in lines_on(journal))
+        await pilot.press("W")
+        assert journal.line_rows == 3, "there is no room for another way"
+        await pilot.press("z")
+        await until(pilot, lambda: len(lines_on(journal)) > 4)
+        assert lines_on(journal)[-3][6:] == " W vl…ng slot print_timing:"
+        assert "prompt eval time" in lines_on(journal)[-2]
+        journal.unit = "vllm-embedding"
+        await until(pilot, lambda: lines_on(journal)[-3][6:] == " W slot print_timing: prompt eval")
+        assert "Journal ━ vllm-embedding ━" in journal.text(), "rows do not name it"
+        await pilot.resize_terminal(60, 10)
+        await until(pilot, lambda: lines_on(journal)[-3][9:].startswith(" W slot print_timing: "))
+
+
 async def test_what_is_typed_reaches_no_other_key() -> None:
     logs = Logs()
     async with logs.box.app.run_test(size=(80, 24)) as pilot:

@@ -28,6 +28,8 @@ COPIED_BYTES: Final = 48 * 1024
 """Terminals take about 64 KiB of OSC 52, in base64."""
 _LEVELS: Final = (7, 6, 5, 4, 3)
 _WRAPS: Final = {3: "Lines take three rows at most", WHOLE: "Lines are shown whole", 1: "One row a line"}
+_WRAPPED: Final = 4
+"""Rows of the pane from which on a long line may take several: in fewer its beginning could not be seen."""
 _PAUSE_S: Final = 0.01
 """Between two slices of work on patterns."""
 
@@ -187,6 +189,8 @@ class JournalView(Pane):
             return action in ("look", "page")
         if action == "save":
             return not self._read_only
+        if action == "wrap":
+            return not self._painter.tight
         if action == "newest":
             return not self.following
         if action == "match":
@@ -307,6 +311,7 @@ class JournalView(Pane):
         return done
 
     def _measure(self) -> None:
+        self._painter.tight = self.size.height < _WRAPPED
         asks = self.prompt.question is not None
         self.reader.room = max(0, self.size.height - 1 - (0 if not asks else 2 if self.size.height > 2 else 1))
 

@@ -7,6 +7,7 @@ import pwd
 import re
 import signal
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from gpumod_tui.core.models import Listener, ProcessInfo
 _LISTEN = "0A"
 _COMMAND_CHARS = 40
 _TICKS = os.sysconf("SC_CLK_TCK")
+_AGAIN_S = 5.0
+"""A user manager that cannot be asked may cost seconds, and is not asked for every process."""
 _UNITS = (".service", ".scope")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|node|bash|dash|sh|uv|env")
@@ -42,6 +45,8 @@ class ProcFs:
         self._proc = proc
         self._ask_manager = manager
         self._known_manager: str | None = None
+        self._fault: tuple[float, SystemdUnavailable] | None = None
+        """Why it was unknown when it was last asked, and when that was."""
 
     def unit_of(self, pid: int) -> str | None:
         """The unit of our user manager whose cgroup holds the process; None: none, or it is gone.
@@ -52,8 +57,15 @@ class ProcFs:
 
     @property
     def _manager(self) -> str:
-        if self._known_manager is None:
+        if self._known_manager is not None:
+            return self._known_manager
+        if self._fault is not None and time.monotonic() - self._fault[0] < _AGAIN_S:
+            raise self._fault[1]
+        try:
             self._known_manager = self._ask_manager()
+        except SystemdUnavailable as error:
+            self._fault = time.monotonic(), error
+            raise
         return self._known_manager
 
     def _cgroup_of(self, pid: int) -> str:

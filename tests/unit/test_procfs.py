@@ -103,11 +103,16 @@ def test_memory_in_a_unit_of_the_same_name_is_not_our_units(tmp_path: Path) -> N
     assert str(held.orphans[0]) == f"server pid 3 (a.service of {user}, not ours) 0 MiB"
 
 
-def test_where_our_managers_cgroup_is_unknown_no_memory_is_anybodys_and_it_is_asked_again(tmp_path: Path) -> None:
+def test_where_our_managers_cgroup_is_unknown_no_memory_is_anybodys_and_it_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     played(tmp_path, 7, f"{MANAGER}/gpumod.slice/a.service")
     known = False
+    asked = 0
 
     def manager() -> str:
+        nonlocal asked
+        asked += 1
         if not known:
             raise SystemdUnavailable("no bus")
         return MANAGER
@@ -117,7 +122,10 @@ def test_where_our_managers_cgroup_is_unknown_no_memory_is_anybodys_and_it_is_as
     assert [(holder.unit, holder.elsewhere) for holder in find_holders(processes, reading)] == [(None, "a.service")]
     with pytest.raises(SystemdUnavailable, match="no bus"):
         processes.unit_of(7)
+    assert asked == 1, "not for every process"
     known = True
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert processes.unit_of(7) == "a.service"
     known = False
     assert processes.unit_of(7) == "a.service"

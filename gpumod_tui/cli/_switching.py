@@ -118,8 +118,8 @@ def run_switch(host: Host, submit: Callable[[Manager], "Future[ModeResult]"], *,
     signal.signal(signal.SIGHUP, end_view)
     signal.signal(signal.SIGTERM, end_view)
     signal.signal(signal.SIGINT, interrupts)
-    if not as_json:
-        _warn_of_interrupted(host)
+    # Now: the record of this one takes its place.
+    _warn_of_interrupted(host)
     manager = Manager(host, view)
     future = submit(manager)
     interrupts.go_to(manager.cancel)

@@ -18,6 +18,7 @@ from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.models import BLANK, Mode
 from gpumod_tui.core.quantities import format_gib
 from gpumod_tui.core.records import HISTORY_LENGTH, SwitchRecord
+from gpumod_tui.core.store import recorded_truth
 from gpumod_tui.wiring import real_host
 
 GPUS_POLL_S: Final = 1.0
@@ -39,12 +40,12 @@ def list_modes(*, as_json: bool) -> None:
     if as_json:
         print_json({"modes": list(registry.modes.values()), "problems": [str(one) for one in registry.problems]})
         return
-    recorded = host.store.read().recorded.mode
+    reached = recorded_truth(host.store.read()).mode
     rows = []
     for item in registry.modes.values():
         needs = [registry.service(name).vram_bytes for name in registry.with_dependencies(item.services)]
         total = "unknown" if None in needs else format_gib(sum(filter(None, needs)))
-        mark = "*" if item.id == recorded else ""
+        mark = "*" if item.id == reached else ""
         rows.append((mark, item.id, ", ".join(item.services) or "–", total, item.description or item.name))
     print_table(("", "MODE", "SERVICES", "DECLARED", "DESCRIPTION"), rows)
     warn_of_presets(registry)

@@ -1,5 +1,6 @@
 """A switch on the command line: signals that come too early, and state that cannot be read."""
 
+import json
 import os
 import pty
 import signal
@@ -8,6 +9,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +17,7 @@ from gpumod_tui.cli import _switching
 from gpumod_tui.cli._switching import run_switch, tell_plan
 from gpumod_tui.core.errors import StateUnavailable
 from gpumod_tui.core.manager import Manager
+from gpumod_tui.core.records import StepRecord
 from gpumod_tui.core.results import ModeResult
 from gpumod_tui.core.store import StoredState
 from gpumod_tui.demo.host import DemoHost
@@ -97,6 +100,20 @@ def test_state_that_cannot_be_read_is_a_warning_and_bars_nothing(
     monkeypatch.setattr(host.store, "read", broken)
     assert run_switch(host, lambda manager: manager.submit_mode("blank"), as_json=False) == 0
     assert "warning: state.json: permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_switch_that_was_interrupted_before_is_named(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    host = DemoHost(running=["vllm-embedding"])
+    lock = host.store.acquire("code", pid=99)
+    assert lock is not None
+    lock.write(replace(lock.record, touched=True, steps=(StepRecord("load"),)))
+    lock.release()
+    assert run_switch(host, lambda manager: manager.submit_mode("blank"), as_json=as_json) == 0
+    said = capsys.readouterr()
+    assert "gpumod: warning: the switch to code by pid 99 was interrupted at step load" in said.err
+    if as_json:
+        assert json.loads(said.out)["success"]
 
 
 def test_a_plan_names_the_models_that_it_loads(capsys: pytest.CaptureFixture[str]) -> None:

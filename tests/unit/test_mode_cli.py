@@ -1,6 +1,7 @@
 """`gpumod mode history` and `gpumod mode default`, as they read."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click.testing
@@ -9,6 +10,7 @@ import pytest
 from gpumod_tui.cli import mode as mode_cli
 from gpumod_tui.core.errors import GpuUnavailable
 from gpumod_tui.core.login_mode import LOGIN_UNIT, LoginMode
+from gpumod_tui.core.mode_truth import Recorded
 from gpumod_tui.core.models import GpuReading
 from gpumod_tui.demo.host import DemoHost
 from gpumod_tui.demo.others import past
@@ -25,6 +27,22 @@ def run(*arguments: str, expect: int = 0) -> click.testing.Result:
     result = click.testing.CliRunner().invoke(mode_cli.mode, arguments)
     assert result.exit_code == expect, result.output
     return result
+
+
+def test_the_mode_that_was_reached_is_marked_and_none_after_a_switch_without_an_end(host: DemoHost) -> None:
+    def marked() -> list[str]:
+        return [row.split()[1] for row in run("list").stdout.splitlines() if row.startswith("*")]
+
+    assert marked() == []
+    host.store.record(Recorded("code", since=host.clock.time()))
+    assert marked() == ["code"]
+    lock = host.store.acquire("rag")
+    assert lock is not None
+    assert marked() == ["code"], "nothing was touched yet"
+    lock.write(replace(lock.record, touched=True))
+    assert marked() == []
+    lock.release()
+    assert marked() == []
 
 
 def test_the_history_is_a_table_the_newest_first(host: DemoHost) -> None:

@@ -5,6 +5,7 @@ import sys
 
 from gpumod_tui.core.errors import ConfigInvalid, GpumodError
 from gpumod_tui.core.guarding import GUARD_SOCKET
+from gpumod_tui.core.plain_text import in_one_line
 
 
 def main(arguments: list[str]) -> int:
@@ -18,7 +19,8 @@ def main(arguments: list[str]) -> int:
     try:
         _serve(port)
     except GpumodError as error:
-        sys.stderr.write(f"gpumod: {error}\n" + (f"  next: {error.hint}\n" if error.hint else ""))
+        said = [f"gpumod: {error}", *([f"  next: {error.hint}"] if error.hint else [])]
+        sys.stderr.write("".join(f"{in_one_line(line)}\n" for line in said))
         return 2 if isinstance(error, ConfigInvalid) else 3
     return 0
 

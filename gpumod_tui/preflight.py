@@ -5,6 +5,8 @@ import sys
 import threading
 from typing import Final
 
+from gpumod_tui.core.plain_text import in_one_line
+
 WATCHDOG_S: Final = 10.0
 """Without a sign of life for so long, the answer is no."""
 WAIT_S: Final = 30.0
@@ -76,6 +78,7 @@ def _decide(arguments: list[str], watchdog: Watchdog) -> int:
 
 def say(level: int, text: str) -> None:
     """One line for the journal, at a level that systemd reads from the `<N>` before it."""
-    line = " ".join(text.split())
+    # A line with control characters is binary data to journalctl, which then shows none of it.
+    line = in_one_line(" ".join(text.split()))
     sys.stderr.write(f"<{level}>{line}\n")
     sys.stderr.flush()

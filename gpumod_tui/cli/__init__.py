@@ -184,9 +184,11 @@ def _tell_of_thread(fault: threading.ExceptHookArgs) -> None:
     if fault.exc_type is SystemExit:
         return
     where = fault.thread.name if fault.thread is not None else "a thread"
+    from gpumod_tui.cli._output import say
+
     with contextlib.suppress(OSError, ValueError):
-        click.echo(f"gpumod: internal error in {where}: {fault.exc_type.__name__}: {fault.exc_value}", err=True)
-        click.echo("  next: set GPUMOD_DEBUG=1 to see where, and report it", err=True)
+        say(f"gpumod: internal error in {where}: {fault.exc_type.__name__}: {fault.exc_value}", err=True)
+        say("  next: set GPUMOD_DEBUG=1 to see where, and report it", err=True)
 
 
 def _tell_usage(error: click.ClickException) -> None:
@@ -197,14 +199,14 @@ def _tell_usage(error: click.ClickException) -> None:
 
 
 def _tell(message: str, hint: str) -> None:
+    from gpumod_tui.cli._output import print_json, say
+
     # Where neither stream can be written, the exit code is all that can be told.
     if wants_json():
-        from gpumod_tui.cli._output import print_json
-
         body: dict[str, Any] = {"error": {"message": message, "hint": hint}}
         with contextlib.suppress(OSError):
             print_json(body)
     with contextlib.suppress(OSError):
-        click.echo(f"gpumod: {message}", err=True)
+        say(f"gpumod: {message}", err=True)
         if hint:
-            click.echo(f"  next: {hint}", err=True)
+            say(f"  next: {hint}", err=True)

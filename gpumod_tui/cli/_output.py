@@ -10,9 +10,20 @@ from typing import Any
 import click
 import msgspec
 
+from gpumod_tui.core.plain_text import harmless, in_one_line
 from gpumod_tui.core.registry import ServiceRegistry
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """One line for people. Whatever a command prints but JSON goes this way: it may name what strangers named."""
+    click.echo(in_one_line(text), err=err)
+
+
+def say_text(text: str) -> None:
+    """Text of several lines, to its last character."""
+    click.echo("\n".join(harmless(line) for line in text.split("\n")), nl=False)
 
 
 def print_json(value: object) -> None:
@@ -55,7 +66,7 @@ def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """The lines of a table."""
     for line in table_lines(headers, rows):
-        click.echo(line)
+        say(line)
 
 
 def clock_time(at: float | None) -> str:
@@ -73,7 +84,7 @@ def clock_time(at: float | None) -> str:
 def warn(text: str) -> None:
     """One line on stderr. Where that cannot be written, what the warning is about goes on all the same."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(f"gpumod: warning: {text}", err=True)
+        say(f"gpumod: warning: {text}", err=True)
 
 
 def warn_of_presets(registry: ServiceRegistry) -> None:

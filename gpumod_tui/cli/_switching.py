@@ -11,13 +11,12 @@ from concurrent.futures import Future
 from types import FrameType
 from typing import Final
 
-import click
-
-from gpumod_tui.cli._output import clock_time, is_terminal, print_json, warn
+from gpumod_tui.cli._output import clock_time, is_terminal, print_json, say, warn
 from gpumod_tui.core.errors import StateUnavailable
 from gpumod_tui.core.events import Event, Planned, StepEnded, StepProgress, StepStarted
 from gpumod_tui.core.host import Host
 from gpumod_tui.core.manager import Manager
+from gpumod_tui.core.plain_text import in_one_line
 from gpumod_tui.core.quantities import format_mib
 from gpumod_tui.core.records import SwitchError
 from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan
@@ -25,6 +24,8 @@ from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan
 _PENDING: Final = 1000
 """Pieces of text that wait for a terminal which does not read; what is over is dropped."""
 _LOOK_S: Final = 0.1
+_AGAIN: Final = "\r\x1b[K"
+"""Writes the line of a terminal anew."""
 
 
 class View:
@@ -57,24 +58,23 @@ class View:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, StepStarted) and self._live:
-            self._write(f"\r\x1b[K ▸ {event.step:<10}{event.detail}")
+            self._write(f" ▸ {event.step:<10}{event.detail}")
         elif isinstance(event, StepProgress) and self._live:
             percent = "" if event.fraction is None else f"  {event.fraction:4.0%}"
-            self._write(f"\r\x1b[K ▸ {event.step:<10}{event.detail[:90]}{percent}")
+            self._write(f" ▸ {event.step:<10}{event.detail[:90]}{percent}")
         elif isinstance(event, StepEnded):
             sign = ("✔" if event.ok else "✖") if self._live else ("ok" if event.ok else "FAILED")
-            lead = "\r\x1b[K " if self._live else ""
+            margin = " " if self._live else ""
             detail = event.detail if event.ok else ""
-            self._write(f"{lead}{sign} {event.step:<10}{event.seconds:6.1f} s  {detail}".rstrip() + "\n")
+            self._write(f"{margin}{sign} {event.step:<10}{event.seconds:6.1f} s  {detail}".rstrip(), end="\n")
         elif isinstance(event, Planned):
-            lead = "\r\x1b[K" if self._live else ""
             for warning in event.plan.warnings:
-                self._write(f"{lead}warning: {warning}\n")
+                self._write(f"warning: {warning}", end="\n")
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, *, end: str = "") -> None:
         if self._open:
             with contextlib.suppress(queue.Full):
-                self._texts.put_nowait(text)
+                self._texts.put_nowait(f"{_AGAIN if self._live else ''}{in_one_line(text)}{end}")
 
     def _print(self) -> None:
         while (text := self._texts.get()) is not None:
@@ -158,7 +158,7 @@ def tell_result(result: ModeResult, *, as_json: bool) -> None:
         warn(warning)
     seconds = sum(result.timings.values())
     if result.success:
-        click.echo(f"{result.mode}: done in {seconds:.1f} s")
+        say(f"{result.mode}: done in {seconds:.1f} s")
         return
     lead = {
         Outcome.REFUSED: "refused, nothing was touched",
@@ -167,22 +167,22 @@ def tell_result(result: ModeResult, *, as_json: bool) -> None:
         Outcome.UNKNOWN_TARGET: "unknown",
     }.get(result.outcome, "failed")
     at = next((error.step for error in result.errors if error.step), "")
-    click.echo(f"gpumod: {result.mode}: {lead}{f' at {at}' if at else ''}", err=True)
+    say(f"gpumod: {result.mode}: {lead}{f' at {at}' if at else ''}", err=True)
     for error in result.errors:
         tell_error(error)
     if result.outcome in (Outcome.FAILED, Outcome.CANCELLED):
         stopped, started = (", ".join(names) or "nothing" for names in (result.stopped, result.started))
         more = f"; asleep: {', '.join(result.slept)}" if result.slept else ""
-        click.echo(f"  now: stopped: {stopped}; started: {started}{more}", err=True)
+        say(f"  now: stopped: {stopped}; started: {started}{more}", err=True)
 
 
 def tell_error(error: SwitchError) -> None:
     """What and why, who holds memory, the unit's last words, what to do next."""
-    click.echo(f"  {error}", err=True)
+    say(f"  {error}", err=True)
     for line in error.journal:
-        click.echo(f"    | {clock_time(line.at)} {line.identifier}: {harmless(line.message)}", err=True)
+        say(f"    | {clock_time(line.at)} {line.identifier}: {line.message}", err=True)
     if error.hint:
-        click.echo(f"  next: {error.hint}", err=True)
+        say(f"  next: {error.hint}", err=True)
 
 
 def tell_plan(plan: SwitchPlan, *, as_json: bool) -> int:
@@ -190,28 +190,23 @@ def tell_plan(plan: SwitchPlan, *, as_json: bool) -> int:
     if as_json:
         print_json(plan)
     else:
-        click.echo(f"plan for {plan.target}")
-        click.echo(f"  stop     {', '.join(plan.stop) or '–'}")
+        say(f"plan for {plan.target}")
+        say(f"  stop     {', '.join(plan.stop) or '–'}")
         if plan.sleep:
-            click.echo(f"  sleep    {', '.join(plan.sleep)}")
-        click.echo(f"  keep     {', '.join(plan.keep) or '–'}")
+            say(f"  sleep    {', '.join(plan.sleep)}")
+        say(f"  keep     {', '.join(plan.keep) or '–'}")
         if plan.wake:
-            click.echo(f"  wake     {', '.join(plan.wake)}")
-        click.echo(f"  restart  {', '.join(plan.restart) or '–'}")
-        click.echo(f"  start    {', then '.join(', '.join(wave) for wave in plan.start) or '–'}")
+            say(f"  wake     {', '.join(plan.wake)}")
+        say(f"  restart  {', '.join(plan.restart) or '–'}")
+        say(f"  start    {', then '.join(', '.join(wave) for wave in plan.start) or '–'}")
         for service, model, need_bytes in plan.loads:
-            click.echo(f"  load     {model} ({service}), {format_mib(need_bytes)}")
+            say(f"  load     {model} ({service}), {format_mib(need_bytes)}")
         for row in plan.arithmetic:
-            click.echo(f"  {row}")
+            say(f"  {row}")
         for warning in plan.warnings:
-            click.echo(f"  warning: {warning}")
+            say(f"  warning: {warning}")
     for blocker in plan.blockers:
-        click.echo(f"gpumod: would be refused: {blocker}", err=True)
+        say(f"gpumod: would be refused: {blocker}", err=True)
         if blocker.hint:
-            click.echo(f"  next: {blocker.hint}", err=True)
+            say(f"  next: {blocker.hint}", err=True)
     return 3 if plan.blockers else 0
-
-
-def harmless(text: str) -> str:
-    """Control characters of a log line must not reach the terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else "�" for letter in text)

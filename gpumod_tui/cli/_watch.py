@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import click
-
-from gpumod_tui.cli._output import is_terminal, print_json_line
+from gpumod_tui.cli._output import is_terminal, print_json_line, say
+from gpumod_tui.core.plain_text import in_one_line
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
@@ -26,7 +25,7 @@ class Painter:
         if (columns, rows) != self._size:
             self._shown, self._size, text = [], (columns, rows), _CLEAR
         room = max(1, rows - 1)
-        fitting = [_harmless(line)[:columns] for line in lines[:room]]
+        fitting = [in_one_line(line)[:columns] for line in lines[:room]]
         if len(lines) > room:
             fitting[-1] = f"… {len(lines) - room + 1} more lines"[:columns]
         for y, line in enumerate(fitting):
@@ -51,10 +50,6 @@ def watch(facts: Callable[[], object], lines: Callable[[], Sequence[str]], every
                 sys.stdout.write(text)
         else:
             for line in [*lines(), ""]:
-                click.echo(line)
+                say(line)
         sys.stdout.flush()
         time.sleep(max(0.0, every_s - (time.monotonic() - begun)))
-
-
-def _harmless(line: str) -> str:
-    return "".join(char if char.isprintable() else "·" for char in line)

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from gpumod_tui.cli._output import json_option, print_json
+from gpumod_tui.cli._output import json_option, print_json, say
 from gpumod_tui.core.facts import InstalledUnit
 from gpumod_tui.core.findings import Finding, Severity
 from gpumod_tui.core.models import Service
@@ -82,15 +82,15 @@ def _print(found: Sequence[Finding]) -> None:
         group = [one for one in found if one.severity is severity]
         if not group:
             continue
-        click.echo(f"{title}")
+        say(f"{title}")
         for one in group:
-            click.echo(f"  {one.check:<8} {one.what}")
+            say(f"  {one.check:<8} {one.what}")
             for label, text in (("why", one.why), ("do", one.todo)):
                 if text:
-                    click.echo(f"           {label + ':':<4} {text}")
-        click.echo()
+                    say(f"           {label + ':':<4} {text}")
+        say()
     errors, warnings, fine = (_count(found, severity) for severity in Severity)
-    click.echo(f"{_number(errors, 'error')}, {_number(warnings, 'warning')}, {fine} in order")
+    say(f"{_number(errors, 'error')}, {_number(warnings, 'warning')}, {fine} in order")
 
 
 def _number(count: int, word: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gpumod_tui.cli._output import json_option, print_json, print_table
+from gpumod_tui.cli._output import json_option, print_json, print_table, say
 from gpumod_tui.core.errors import ConfigInvalid, ModelFileInvalid
 from gpumod_tui.core.estimate import estimate
 from gpumod_tui.core.kv_cache import KV_TYPES
@@ -86,7 +86,7 @@ def command(
     rows.append(("sum", "unknown" if total is None else format_mib(total), sum_note))
     print_table(("PART", "VRAM", "FROM"), rows)
     if total is None:
-        click.echo(
+        say(
             f"A part is unknown: {format_mib(max(fallback, result.known_bytes))} is reckoned with"
             f" ({FILE_FACTOR} × the file's size). Declare vram_mb in the preset once it is measured."
         )

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from gpumod_tui.cli._options import FiniteRange, timeout_option
-from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, warn, warn_of_presets
+from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, say, warn, warn_of_presets
 from gpumod_tui.cli._switching import run_switch, tell_plan
 from gpumod_tui.core.box import read_gpus
 from gpumod_tui.core.errors import GpumodError, ModeRefused, ModeTaken
@@ -16,6 +16,7 @@ from gpumod_tui.core.host import Host
 from gpumod_tui.core.login_mode import LOGIN_UNIT, LoginMode
 from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.models import BLANK, Mode
+from gpumod_tui.core.plain_text import in_one_line
 from gpumod_tui.core.quantities import format_gib
 from gpumod_tui.core.records import HISTORY_LENGTH, SwitchRecord
 from gpumod_tui.core.store import recorded_truth
@@ -61,11 +62,11 @@ def mode_status(*, as_json: bool) -> None:
     if as_json:
         print_json({"mode": snapshot.mode, "switch": stored.switch, "running": stored.held})
         return
-    click.echo(mode_line(snapshot.mode))
+    say(mode_line(snapshot.mode))
     if stored.running:
-        click.echo(f"switching to {stored.running.target} (pid {stored.running.pid}), at step {stored.running.step}")
+        say(f"switching to {stored.running.target} (pid {stored.running.pid}), at step {stored.running.step}")
     if stored.interrupted:
-        click.echo(f"the switch to {stored.interrupted.target} was interrupted at step {stored.interrupted.step}")
+        say(f"the switch to {stored.interrupted.target} was interrupted at step {stored.interrupted.step}")
 
 
 @mode.command("history")
@@ -87,7 +88,7 @@ def history(*, limit: int, as_json: bool) -> None:
     if found.problem:
         warn(found.problem)
     if not switches:
-        click.echo("no switch has ended yet")
+        say("no switch has ended yet")
         return
     rows = [
         (clock_time(one.started_at), one.target, one.outcome or "interrupted", _seconds(one.seconds), _steps(one))
@@ -124,16 +125,16 @@ def default(mode_id: str | None, *, clear: bool, as_json: bool) -> None:
     if as_json:
         print_json(login)
     elif clear:
-        click.echo("no mode at login any more" if cleared else "there was no mode at login")
+        say("no mode at login any more" if cleared else "there was no mode at login")
     else:
         _tell_login(login, known=login.mode in host.registry.modes)
 
 
 def _tell_login(login: LoginMode, *, known: bool) -> None:
     if login.file == "missing":
-        click.echo("no mode at login; gpumod mode default MODE sets one")
+        say("no mode at login; gpumod mode default MODE sets one")
         return
-    click.echo(f"mode at login: {login.mode or 'unknown'} ({LOGIN_UNIT}: {login.file})")
+    say(f"mode at login: {login.mode or 'unknown'} ({LOGIN_UNIT}: {login.file})")
     if not known:
         warn(f"{login.mode} is no mode (any more): gpumod mode default MODE, or --clear")
     if not login.enabled:
@@ -234,11 +235,11 @@ def save(
     if as_json:
         print_json({"mode": saved.mode, "file": saved.path, "shadows": saved.shadows})
         return
-    click.echo(f"mode {mode_id} saved: {saved.path}")
+    say(f"mode {mode_id} saved: {saved.path}")
     if saved.shadows is not None:
-        click.echo(f"  it goes before {saved.shadows.source or 'the one that is built in'}")
-    click.echo(f"  services: {', '.join(saved.mode.services)}")
-    click.echo(f"  whether it fits: gpumod simulate mode {mode_id}")
+        say(f"  it goes before {saved.shadows.source or 'the one that is built in'}")
+    say(f"  services: {', '.join(saved.mode.services)}")
+    say(f"  whether it fits: gpumod simulate mode {mode_id}")
 
 
 @mode.command("delete")
@@ -249,7 +250,7 @@ def delete(*, mode_id: str, yes: bool, as_json: bool) -> None:
     """Delete a mode of your own: its file in ~/.config/gpumod/presets. Nothing that runs is touched."""
     host = real_host()
     if not (yes or as_json) and sys.stdin.isatty():
-        click.confirm(f"Delete mode {mode_id} ({host.registry.mode(mode_id).source})?", abort=True)
+        click.confirm(in_one_line(f"Delete mode {mode_id} ({host.registry.mode(mode_id).source})?"), abort=True)
     manager = Manager(host)
     gone = manager.delete_mode(mode_id)
     with contextlib.suppress(GpumodError):
@@ -258,6 +259,6 @@ def delete(*, mode_id: str, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json({"deleted": gone.mode, "file": gone.path, "now": gone.shadows})
         return
-    click.echo(f"mode {mode_id} deleted: {gone.path}")
+    say(f"mode {mode_id} deleted: {gone.path}")
     if gone.shadows is not None:
-        click.echo(f"  mode {mode_id} is now the one of {gone.shadows.source or 'gpumod itself'}")
+        say(f"  mode {mode_id} is now the one of {gone.shadows.source or 'gpumod itself'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpumod_tui.cli._output import json_option, print_json, print_table, warn_of_presets
+from gpumod_tui.cli._output import json_option, print_json, print_table, say, warn_of_presets
 from gpumod_tui.core.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -77,14 +77,14 @@ def check(context: click.Context, files: tuple[Path, ...], as_json: bool) -> Non
         print_json({**_complaints(registry, measured), "notes": offers})
     else:
         for problem in registry.problems:
-            click.echo(str(problem))
+            say(str(problem))
         for warning in (*registry.warnings, *measured):
-            click.echo(f"warning: {warning}")
+            say(f"warning: {warning}")
         for offer in offers:
-            click.echo(f"note: {offer}")
+            say(f"note: {offer}")
         if not registry.problems:
             what = f"{len(files)} given" if files else f"{len(registry.services)} services, {len(registry.modes)} modes"
-            click.echo(f"No problems ({what}).")
+            say(f"No problems ({what}).")
     context.exit(1 if registry.problems else 0)
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import click
 
 from gpumod_tui.cli._options import timeout_option
-from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, warn, warn_of_presets
-from gpumod_tui.cli._switching import harmless, run_switch
+from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, say, warn, warn_of_presets
+from gpumod_tui.cli._switching import run_switch
 from gpumod_tui.core.acts import UnitAct, Verb
 from gpumod_tui.core.errors import SystemdUnavailable
 from gpumod_tui.core.manager import Manager
@@ -60,7 +60,7 @@ def service_status(service_id: str, *, as_json: bool) -> None:
         print_json(view)
         return
     for name, value in _facts(view):
-        click.echo(f"{name:<12}{value}")
+        say(f"{name:<12}{value}")
 
 
 def _facts(view: ServiceView) -> list[tuple[str, str]]:
@@ -175,11 +175,11 @@ def _do(verb: Verb, service_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json(ended)
     elif ended.ok:
-        click.echo(ended.message)
+        say(ended.message)
     else:
-        click.echo(f"gpumod: {ended.message}", err=True)
+        say(f"gpumod: {ended.message}", err=True)
         if ended.hint:
-            click.echo(f"  next: {ended.hint}", err=True)
+            say(f"  next: {ended.hint}", err=True)
     sys.exit(0 if ended.ok else 2 if ended.unknown else 1)
 
 
@@ -226,7 +226,7 @@ def logs(service_id: str, *, lines: int, follow: bool, as_json: bool) -> None:
         for line in found:
             _print_line(line)
         if not found:
-            click.echo(f"gpumod: no journal lines of {unit}", err=True)
+            say(f"gpumod: no journal lines of {unit}", err=True)
         return
     if as_json:
         raise click.UsageError("--follow and --json do not go together")
@@ -262,4 +262,4 @@ class _JournalFaults:
 
 
 def _print_line(line: LogLine) -> None:
-    click.echo(f"{clock_time(line.at)} {line.identifier or line.unit}: {harmless(line.message)}")
+    say(f"{clock_time(line.at)} {line.identifier or line.unit}: {line.message}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gpumod_tui.cli._options import FiniteRange
-from gpumod_tui.cli._output import json_option, print_json, warn
+from gpumod_tui.cli._output import json_option, print_json, say, warn
 from gpumod_tui.core.commitments import name_open
 from gpumod_tui.core.quantities import GIB, format_mib
 from gpumod_tui.core.simulation import LEAST_GIB, MOST_GIB, MOST_GPUS
@@ -91,7 +91,7 @@ def tell(what_if: WhatIf, found: Simulation, title: str, *, as_json: bool) -> in
         print_json(as_document(what_if, found))
     else:
         for line in _lines(what_if, found, title):
-            click.echo(line)
+            say(line)
     return 0 if found.fits else NO_ROOM
 
 

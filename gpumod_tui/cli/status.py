@@ -6,7 +6,7 @@ import socket
 import click
 
 from gpumod_tui.cli._options import FiniteRange
-from gpumod_tui.cli._output import clock_time, json_option, print_json, table_lines, warn_of_presets
+from gpumod_tui.cli._output import clock_time, json_option, print_json, say, table_lines, warn_of_presets
 from gpumod_tui.core.errors import StateUnavailable
 from gpumod_tui.core.measuring import note_services
 from gpumod_tui.core.mode_truth import Recorded
@@ -64,7 +64,7 @@ def print_status(host: RealHost, *, as_json: bool = False) -> None:
         print_json(facts(host))
         return
     for line in status_lines(host):
-        click.echo(line)
+        say(line)
     warn_of_presets(host.registry)
 
 

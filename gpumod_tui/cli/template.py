@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpumod_tui.cli._install import Action, Entry, all_refused, apply, orphans, survey, survey_guard
-from gpumod_tui.cli._output import json_option, print_json, print_table, warn, warn_of_presets
+from gpumod_tui.cli._output import json_option, print_json, print_table, say, say_text, warn, warn_of_presets
 from gpumod_tui.core.errors import UnknownName
 from gpumod_tui.core.validation import nearest
 
@@ -54,7 +54,7 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json({"template": wanted, "text": text})
     else:
-        click.echo(text, nl=False)
+        say_text(text)
 
 
 @template.command()
@@ -78,7 +78,7 @@ def generate(service_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"service": service.id, "unit": service.unit, "text": entry.wanted})
     else:
-        click.echo(entry.wanted, nl=False)
+        say_text(entry.wanted)
 
 
 @template.command()
@@ -114,17 +114,17 @@ def install(context: click.Context, service_ids: tuple[str, ...], yes: bool, for
         _preview(entries, service_ids, force)
     else:
         for entry in entries:
-            click.echo(f"{entry.unit}: {entry.outcome}")
+            say(f"{entry.unit}: {entry.outcome}")
         for sentence in done.guard:
-            click.echo(sentence)
+            say(sentence)
         for key in done.recorded:
-            click.echo(f"config.yaml: {key} recorded, where units see it too")
+            say(f"config.yaml: {key} recorded, where units see it too")
     if not as_json:
         _say_notes(entries)
         _say_orphans(gone)
         warn_of_presets(host.registry)
     for error in done.errors if done else ():
-        click.echo(f"gpumod: {error}", err=True)
+        say(f"gpumod: {error}", err=True)
     context.exit(_exit_code(entries, done is not None, bool(done and done.errors)))
 
 
@@ -139,15 +139,15 @@ def _exit_code(entries: Sequence[Entry], applied: bool, failed: bool) -> int:
 
 def _preview(entries: Sequence[Entry], service_ids: Sequence[str], force: bool) -> None:
     for entry in entries:
-        click.echo(entry.diff, nl=False)
+        say_text(entry.diff)
     writing = sum(entry.action in (Action.WRITE, Action.REMOVE) for entry in entries)
     if writing:
         command = " ".join(["gpumod template install", *service_ids, *(["--force"] if force else []), "--yes"])
-        click.echo(f"Nothing was changed. To install {writing} of {len(entries)} units: {command}")
+        say(f"Nothing was changed. To install {writing} of {len(entries)} units: {command}")
     else:
         refused = sum(entry.action is Action.REFUSE for entry in entries)
         what = f"{refused} of {len(entries)} units cannot be installed" if refused else "there is nothing to install"
-        click.echo(f"Nothing was changed, and {what}.")
+        say(f"Nothing was changed, and {what}.")
 
 
 def _say_notes(entries: Sequence[Entry]) -> None:

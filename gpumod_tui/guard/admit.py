@@ -14,6 +14,7 @@ from gpumod_tui.core.admission import Granted, Refused
 from gpumod_tui.core.commitments import ORPHAN_S, Commitment
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.models import ModelStatus
+from gpumod_tui.core.plain_text import in_one_line
 from gpumod_tui.guard.gate import Gate, Switching
 from gpumod_tui.guard.metrics import Counts
 from gpumod_tui.guard.upstreams import LOAD_S, Answer, Router, UpstreamGone
@@ -372,4 +373,4 @@ def _why_ended(router: Router, model: str) -> Failed:
 
 
 def _tell(message: str) -> None:
-    print(f"gpumod-guard: {message}", file=sys.stderr, flush=True)
+    print(in_one_line(f"gpumod-guard: {message}"), file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from aiohttp import web
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.guarding import guarded_ports
 from gpumod_tui.core.host import Host
+from gpumod_tui.core.plain_text import in_one_line
 from gpumod_tui.core.registry import ServiceRegistry
 from gpumod_tui.guard import answers
 from gpumod_tui.guard.admit import Loads
@@ -211,4 +212,4 @@ def _figures(gate: Gate, counts: Counts) -> str:
 
 def _tell(message: str) -> None:
     """One line for the journal, as a warning: systemd reads the level from the `<N>` before it."""
-    print(f"<4>gpumod-guard: {message}", file=sys.stderr, flush=True)
+    print(in_one_line(f"<4>gpumod-guard: {message}"), file=sys.stderr, flush=True)

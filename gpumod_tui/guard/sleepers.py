@@ -16,6 +16,7 @@ from aiohttp import web
 from gpumod_tui.core.admission import Granted
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.models import Service
+from gpumod_tui.core.plain_text import in_one_line
 from gpumod_tui.core.stillness import GRACE_S
 from gpumod_tui.core.vllm_orders import Request, sleep_request, wake_requests
 from gpumod_tui.guard.admit import Loads
@@ -238,4 +239,4 @@ class Sleepers:
 
 
 def _tell(message: str) -> None:
-    print(f"gpumod-guard: {message}", file=sys.stderr, flush=True)
+    print(in_one_line(f"gpumod-guard: {message}"), file=sys.stderr, flush=True)

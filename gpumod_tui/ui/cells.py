@@ -14,6 +14,8 @@ from textual.strip import Strip
 
 _GAP: Final = 6
 """Equal cells between two that differ: to write so many costs less than to move the cursor and name the style anew."""
+_OBEYED: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
+"""Control characters, which take no cell: whatever was painted may name what strangers named."""
 _Cell = tuple[str, Style | None]
 """Its character, and the style of that."""
 
@@ -36,10 +38,11 @@ class Cells:
     def take(self, x: int, y: int, strip: Strip) -> Iterator[tuple[int, list[_Cell]]]:
         """Take note of a strip that is to stand there; the runs of it that have to be written, each with its x."""
         row = self._rows.setdefault(y, {})
-        cells = [(char, style) for text, style, control in strip if not control for char in text]
+        cells = [(char, style) for text, style, control in strip if not control for char in _shown(text)]
         if not all(char.isascii() or get_character_cell_size(char) == 1 for char, _ in cells):
-            # Wide and combining characters: where each stands is the terminal's to say.
-            for place in range(x, x + strip.cell_length):
+            # Wide and combining characters: where each stands is the terminal's to say; one at the beginning may join
+            # the cell before.
+            for place in range(x - 1, x + strip.cell_length):
                 row.pop(place, None)
             yield x, cells
             return
@@ -78,6 +81,10 @@ class _Changes(CompositorUpdate):
                     text = "".join(char for char, _ in cells)
                     written.append(text if style is None else Strip.render_style(style, text, colours))
         return "".join(written)
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else text.translate(_OBEYED)
 
 
 def _strips(update: ChopsUpdate | LayoutUpdate) -> Iterable[tuple[int, int, Strip]]:

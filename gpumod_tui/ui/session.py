@@ -15,6 +15,7 @@ from gpumod_tui.core.view import View
 from gpumod_tui.ui.app import GpumodApp
 from gpumod_tui.ui.commands import Archive, Commands, EventConnect, JournalFollow, Snapshots
 from gpumod_tui.ui.driver import SurvivingDriver
+from gpumod_tui.ui.logtext import harmless
 from gpumod_tui.ui.messages import Fault
 from gpumod_tui.ui.options import ViewOptions
 from gpumod_tui.ui.progress import title
@@ -103,6 +104,7 @@ def run(
     if app.running_switch is not None:
         # The process stays until the switch has ended: without a word that looks like a hang.
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"{title(app.running_switch)} goes on; this command ends with it. ctrl-c cancels it.\n")
+            what = harmless(title(app.running_switch))
+            sys.stderr.write(f"{what} goes on; this command ends with it. ctrl-c cancels it.\n")
             sys.stderr.flush()
     return app.lost

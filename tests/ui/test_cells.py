@@ -65,6 +65,13 @@ def test_what_is_there_already_is_not_written_again() -> None:
     assert [len(run) for _, run in cells.take(0, 0, Strip([Segment(after)]))] == [len(after)]
 
 
+def test_nothing_that_a_terminal_obeys_is_written() -> None:
+    name = "\x1b]0;x\x07a\x9b2Jb\tc\x7f"
+    ((x, run),) = Cells().take(0, 0, Strip([Segment(name)]))
+    assert (x, render(run)) == (0, "]0;xa2Jbc")
+    assert len(run) == Strip([Segment(name)]).cell_length
+
+
 class _PyteDriver(HeadlessDriver):
     """Feeds a terminal."""
 

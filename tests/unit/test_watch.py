@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_counted_and_another_size_is_painted_anew() -> None
 
 
 def test_nothing_that_a_terminal_obeys_is_passed_on() -> None:
-    assert shown([Painter().paint(["a\x1b[2Jb\x07c\nd"], 40, 6)])[0] == "a·[2Jb·c·d"
+    assert shown([Painter().paint(["a\x1b[2Jb\x07c\nd"], 40, 6)])[0] == "a\ufffd[2Jb\ufffdc d"
 
 
 def test_json_is_one_document_a_line(tmp_path: Path) -> None:

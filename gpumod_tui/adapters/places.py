@@ -88,8 +88,12 @@ def _check_bus(root: Path) -> None:
 def _used_bus(root: Path) -> Path | None:
     """The socket of the bus that is asked for units, links followed; None: it has no path, or none is named."""
     own = root / "bus"
-    if own.is_socket() or (root / "systemd" / "private").is_socket():
-        return own.resolve()
+    try:
+        if own.is_socket() or (root / "systemd" / "private").is_socket():
+            return own.resolve()
+    except PermissionError:
+        # Whoever wants to write there is told so; what is known is shown all the same.
+        return None
     named = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "").partition(";")[0]
     kind, _, keys = named.partition(":")
     path = dict(key.partition("=")[::2] for key in keys.split(",")).get("path", "") if kind == "unix" else ""

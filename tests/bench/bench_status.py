@@ -11,20 +11,19 @@ PROBING = ", http.client"
 """And where a server runs that is to be asked."""
 
 
-STATES = {
-    "nothing runs": (["template", "install", "--yes"], IMPORTS),
-    "mode code, model loaded": (["mode", "switch", "code"], IMPORTS + PROBING),
-}
-"""What runs on the box: the command that brings it about, and what a script imports there."""
+STATES = {"nothing runs": ("blank", IMPORTS), "mode code, model loaded": ("code", IMPORTS + PROBING)}
+"""What runs on the box: its mode, and what a script imports there."""
 
 
 def measure(state: str, rounds: int = 25) -> dict[str, list[float]]:
     """Seconds by way. The caches of presets and of byte code are warm."""
     environment = compiled()
-    status = [sys.executable, "-m", "gpumod_tui", "status"]
-    command, imports = STATES[state]
+    gpumod = [sys.executable, "-m", "gpumod_tui"]
+    status = [*gpumod, "status"]
+    mode, imports = STATES[state]
     script = [sys.executable, "-c", imports]
-    seconds_of([*status[:-1], *command], environment)
+    for words in (["template", "install", "--yes"], ["mode", "switch", mode]):
+        seconds_of([*gpumod, *words], environment)
     for warm in (status, script):
         seconds_of(warm, environment)
     print(f"\n{state}")

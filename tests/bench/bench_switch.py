@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.bed.host import http, systemctl
-from tests.bench.measuring import in_bed, in_turns, seconds_of, told
+from tests.bench.measuring import crowding, in_bed, in_turns, seconds_of, told
 
 TARGET_S = 0.5
 NEED_MIB = 20480 + 512
@@ -48,18 +48,21 @@ def from_rag(command: list[str | Path]) -> float:
 
 
 def measure(rounds: int = 7) -> dict[str, list[float]]:
-    """Seconds by way."""
+    """Seconds by way; and how crowded the machine was between them."""
     gpumod("template", "install", "--yes")
     taken = in_turns(
         {
             "gpumod mode switch code": lambda: from_rag(["gpumod", "mode", "switch", "code"]),
             "shell script, 10 ms polling": lambda: from_rag(["bash", "-c", SCRIPT]),
+            "crowding": crowding,
         },
         rounds,
     )
+    crowded = taken.pop("crowding")
     ours, script = told(taken).values()
     print(f"difference {ours - script:+.3f} s (target at most {TARGET_S}), ratio {ours / script:.2f}")
-    return taken
+    print(f"the machine was crowded {min(crowded):.2f} to {max(crowded):.2f} times")
+    return {**taken, "crowding": crowded}
 
 
 if __name__ == "__main__":

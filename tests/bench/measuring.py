@@ -42,6 +42,15 @@ def seconds_of(command: Sequence[str | Path], env: Mapping[str, str] | None = No
     return time.perf_counter() - began
 
 
+def crowding() -> float:
+    """How many times as long as on an idle machine a program takes that only computes: 1 where nothing else runs."""
+    began, before = time.perf_counter(), os.times()
+    subprocess.run([sys.executable, "-c", "sum(range(10_000_000))"], check=True)
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return max(1.0, (time.perf_counter() - began) / spent)
+
+
 def at_best(
     measure: Callable[[], Mapping[str, Sequence[float]]], enough: Callable[[list[float]], bool], tries: int = 3
 ) -> list[float]:

@@ -6,12 +6,14 @@ import os
 import threading
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from gpumod_tui.core.errors import ConfigInvalid
 from gpumod_tui.core.host import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gpumod_tui.adapters.mode_files import ModeFolder
     from gpumod_tui.adapters.places import Places
     from gpumod_tui.adapters.systemd import EitherWay
@@ -30,6 +32,26 @@ if TYPE_CHECKING:
 
 ELSEWHERE_S = 120.0
 """Of the demo: until somebody restarts a service at another terminal."""
+
+
+T = TypeVar("T")
+
+
+class built_once(cached_property[T]):  # noqa: N801 - used like the one that it is made of
+    """A cached property that several threads may ask for at once: Python's own is built by each of them since 3.12, and
+    a second connection to the bus would never be closed."""
+
+    def __init__(self, build: Callable[[Any], T]) -> None:
+        super().__init__(build)
+        self._building = threading.RLock()
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Any:
+        with self._building:
+            return super().__get__(instance, owner)
 
 
 class SystemClock:
@@ -67,14 +89,14 @@ class RealHost:
             raise error
         self._faults.append(f"{error}; going on without it")
 
-    @cached_property
+    @built_once
     def places(self) -> Places:
         """Raises: StateUnavailable."""
         from gpumod_tui.adapters.places import find_places
 
         return find_places()
 
-    @cached_property
+    @built_once
     def config(self) -> Config:
         """Raises: ConfigInvalid."""
         from gpumod_tui.adapters.config_yaml import default_config, load_config
@@ -85,12 +107,12 @@ class RealHost:
             self._pass_over(error)
         return default_config()
 
-    @cached_property
+    @built_once
     def settings(self) -> Settings:
         """The part of the configuration that switches need. Raises: ConfigInvalid."""
         return _settings(self.config)
 
-    @cached_property
+    @built_once
     def registry(self) -> ServiceRegistry:
         """Raises: ConfigInvalid."""
         from gpumod_tui.adapters.presets_yaml import load_registry
@@ -113,75 +135,75 @@ class RealHost:
         self.config, self.settings, self.registry = config, _settings(config), registry
         return registry
 
-    @cached_property
+    @built_once
     def mode_files(self) -> ModeFolder:
         """The user's own modes."""
         from gpumod_tui.adapters.mode_files import ModeFolder
 
         return ModeFolder(self.places.config / "presets")
 
-    @cached_property
+    @built_once
     def gpus(self) -> Gpus:
         """NVML."""
         from gpumod_tui.adapters.nvml import VRAMTracker
 
         return VRAMTracker()
 
-    @cached_property
+    @built_once
     def _systemd(self) -> EitherWay:
         """Raises: SystemdUnavailable."""
         from gpumod_tui.adapters.systemd import connect_units
 
         return connect_units()
 
-    @cached_property
+    @built_once
     def units(self) -> Units:
         """Raises: SystemdUnavailable."""
         return self._systemd
 
-    @cached_property
+    @built_once
     def processes(self) -> Processes:
         """/proc."""
         from gpumod_tui.adapters.procfs import ProcFs
 
         return ProcFs(manager=lambda: self._systemd.control_group())
 
-    @cached_property
+    @built_once
     def journal(self) -> Journal:
         """journald."""
         from gpumod_tui.adapters.journal import JournalctlJournal
 
         return JournalctlJournal()
 
-    @cached_property
+    @built_once
     def drivers(self) -> Drivers:
         """Servers."""
         from gpumod_tui.adapters.drivers import drivers_over
 
         return drivers_over(lambda service_id: self.places.socket(service_id))
 
-    @cached_property
+    @built_once
     def unit_files(self) -> InstalledUnits:
         """Installed units."""
         from gpumod_tui.adapters.unit_files import InstalledUnits
 
         return InstalledUnits(self.places.units)
 
-    @cached_property
+    @built_once
     def render_unit(self) -> RenderUnit:
         """Templates."""
         from gpumod_tui.adapters.unit_render import render_unit
 
         return render_unit
 
-    @cached_property
+    @built_once
     def facts(self) -> Facts:
         """What only the doctor asks."""
         from gpumod_tui.adapters.box_facts import BoxFacts
 
         return BoxFacts(lambda: self.places)
 
-    @cached_property
+    @built_once
     def needs(self) -> NeedBook:
         """How much VRAM things take."""
         from gpumod_tui.adapters.model_files import ModelFolder
@@ -190,7 +212,7 @@ class RealHost:
 
         return NeedBook(ModelFolder(), PeaksFile(self.places.state, self.places.runtime), self.unit_files)
 
-    @cached_property
+    @built_once
     def door(self) -> Door:
         """Admission, shared with all processes of the user. Raises: StateUnavailable."""
         from gpumod_tui.adapters.ledger import FileLedger
@@ -200,14 +222,14 @@ class RealHost:
         pid = os.getpid()
         return Door(self, FileLedger(self.places.runtime), Asker(pid, self.processes.start_time(pid) or 0))
 
-    @cached_property
+    @built_once
     def views(self) -> ViewFile:
         """How the dashboard was left."""
         from gpumod_tui.adapters.view_file import ViewFile
 
         return ViewFile(self.places.state)
 
-    @cached_property
+    @built_once
     def login_mode(self) -> LoginModes:
         """The unit that switches to a mode at login."""
         from gpumod_tui.adapters.config_yaml import record_folders
@@ -221,7 +243,7 @@ class RealHost:
             user=lambda: self.facts.user(),
         )
 
-    @cached_property
+    @built_once
     def store(self) -> SwitchStore:
         """State on disk."""
         from gpumod_tui.adapters.state_dir import StateDir

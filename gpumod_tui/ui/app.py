@@ -39,7 +39,7 @@ from gpumod_tui.ui.screens.commands import CommandScreen
 from gpumod_tui.ui.screens.dashboard import Dashboard
 from gpumod_tui.ui.screens.looking import LookingScreen
 from gpumod_tui.ui.screens.mode_picker import ModePicker
-from gpumod_tui.ui.screens.words import leave_screen
+from gpumod_tui.ui.screens.words import LeaveScreen, leave_screen
 from gpumod_tui.ui.switch_desk import GUARD_S, SwitchDesk
 from gpumod_tui.ui.unit_desk import UnitDesk
 from gpumod_tui.ui.widgets.units import UnitTable
@@ -315,8 +315,10 @@ class GpumodApp(DressedApp):
         self._switches.cancel()
 
     def action_leave(self) -> None:
-        """End the view; while a switch runs, say first that it goes on."""
-        if self.running_switch is None:
+        """End the view; while a switch runs, say first that it goes on: whoever wants it then, means it."""
+        if isinstance(self.screen, LeaveScreen):
+            self.screen.action_agree()
+        elif self.running_switch is None:
             self.exit()
         else:
             self.push_screen(

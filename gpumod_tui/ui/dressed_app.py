@@ -25,7 +25,6 @@ from gpumod_tui.ui.screens.commands import CommandScreen
 from gpumod_tui.ui.screens.dashboard import BOARD_ACTING, Dashboard
 from gpumod_tui.ui.screens.full import FullScreen
 from gpumod_tui.ui.screens.help import HelpScreen
-from gpumod_tui.ui.screens.words import LeaveScreen
 from gpumod_tui.ui.skins import PLAIN, SKINS, Look
 
 _SIGNS: Final = {"error": "✖ ", "warning": "! "}
@@ -71,11 +70,9 @@ class DressedApp(App[None]):
         self.theme = skin.theme.name
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Where there is no colour, there are no themes; where no toast, none to dismiss; who leaves is asked once."""
+        """Where there is no colour, there are no themes; where no toast, none to dismiss."""
         if action == "dismiss":
             return len(self._notifications) > 0
-        if action == "leave" and isinstance(self.screen, LeaveScreen):
-            return False
         return not (action == "next_theme" and self.no_color) and super().check_action(action, parameters)
 
     def action_dismiss(self) -> None:

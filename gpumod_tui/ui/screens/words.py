@@ -88,7 +88,6 @@ class LeaveScreen(WordsScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,enter,y", "agree", "leave", id="leave.agree"),
-        Binding("ctrl+q,ctrl+c", "agree", "leave", id="leave.agree_anywhere", show=False),
         Binding("escape,n,question_mark", "close", "stay", id="leave.close"),
     ]
     KEYS = (("leave.agree", "leave"), ("leave.close", "stay"))

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +61,10 @@ class Tmux:
         """As any other terminal sends it: what it does has to be on the screen before the next key is pressed."""
         self._run("send-keys", "Escape")
 
+    def hang_up(self) -> None:
+        """The terminal is gone, as when a connection breaks: SIGHUP, and end of file."""
+        self._run("kill-server")
+
     def text(self) -> str:
         """What is on the screen."""
         return self._run("capture-pane", "-p", check=False)
@@ -95,8 +99,9 @@ class Tmux:
 
 
 @contextmanager
-def dashboard(width: int = 120, height: int = 40) -> Iterator[Tmux]:
-    """The real program, once it shows the units."""
-    with Tmux("env", "-u", "COLUMNS", "-u", "LINES", "gpumod", width=width, height=height) as terminal:
+def dashboard(width: int = 120, height: int = 40, *, environment: Iterable[str] = ()) -> Iterator[Tmux]:
+    """The real program, once it shows the units. `environment`: what is added, each `NAME=VALUE`."""
+    command = ("env", "-u", "COLUMNS", "-u", "LINES", *environment, "gpumod")
+    with Tmux(*command, width=width, height=height) as terminal:
         terminal.wait("Units", "vllm-embedding", "1 blank")
         yield terminal

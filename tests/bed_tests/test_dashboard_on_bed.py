@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +73,24 @@ def test_a_failing_switch_stays_with_its_reason_and_leads_back() -> None:
         terminal.press("Enter")
         terminal.wait("Switch to blank: reached", timeout_s=60.0)
         assert truth() == ("blank", "reached")
+
+
+@pytest.mark.bed(gpu={"release_s": 8.0})
+def test_a_switch_goes_on_to_its_end_when_the_terminal_hangs_up() -> None:
+    assert run("gpumod", "mode", "switch", "rag").returncode == 0
+    with dashboard() as terminal:
+        switch(terminal, "code")
+        terminal.wait("▸ release", timeout_s=60.0)
+        terminal.hang_up()
+        lost_at = time.time()
+        wait_until(lambda: truth() == ("code", "reached"), 120.0, what="the switch ends")
+    newest = json.loads(run("gpumod", "mode", "history", "--json").stdout)["switches"][0]
+    assert (newest["target"], newest["outcome"], newest["command"]) == ("code", "done", "gpumod")
+    steps = {step["step"]: step for step in newest["steps"]}
+    assert list(steps)[-4:] == ["release", "start", "load", "verify"]
+    assert all(step["ok"] for step in steps.values())
+    assert lost_at < steps["start"]["at"] < newest["ended_at"]
+    wait_until(lambda: not Path(f"/proc/{newest['pid']}").exists(), 60.0, what="the dashboard's process ends")
 
 
 @pytest.mark.bed(gpu={"rules": ENDLESS})

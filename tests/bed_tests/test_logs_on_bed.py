@@ -1,5 +1,7 @@
 """The journal pane of the real program, at a real terminal, over a real journald: a flood, a search, the way back."""
 
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -76,6 +78,31 @@ def test_a_unit_that_comes_later_is_followed_too() -> None:
         terminal.wait("I am late", "I am early", "following")
         systemctl("stop", "late.service")
         terminal.wait("Stopped late.service")
+        terminal.press("q")
+        wait_until(lambda: "Journal" not in terminal.text(), what="the view ends")
+    systemctl("stop", "early.service")
+
+
+@pytest.mark.bed
+def test_a_journal_that_cannot_be_read_is_named_until_it_can() -> None:
+    said = "No journal files were opened due to insufficient permissions."
+    journalctl, works = Path.home() / "bin" / "journalctl", Path.home() / "works"
+    journalctl.parent.mkdir()
+    journalctl.write_text(
+        f"#!/bin/bash\n[ -e {works} ] || {{ echo '{said}' >&2; exit 1; }}\nexec {shutil.which('journalctl')} \"$@\"\n"
+    )
+    journalctl.chmod(0o755)
+    unit = (
+        "[Service]\nSlice=gpumod.slice\nSyslogIdentifier=%n\nExecStart=/bin/sh -c 'echo I am here; exec sleep 1000'\n"
+    )
+    install_unit("early.service", unit)
+    systemctl("start", "early.service")
+    with dashboard(100, 30, environment=[f"PATH={journalctl.parent}:{os.environ['PATH']}"]) as terminal:
+        terminal.wait(
+            "Journal ─ the journal cannot be read", "due to insufficient permissions", "needs per-user journals:"
+        )
+        works.touch()
+        terminal.wait("I am here", "following")
         terminal.press("q")
         wait_until(lambda: "Journal" not in terminal.text(), what="the view ends")
     systemctl("stop", "early.service")

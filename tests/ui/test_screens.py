@@ -76,7 +76,7 @@ def begin(box: Box) -> None:
     box.emit(StepEnded(Step.STOP, True, "glm-code, cgroup empty", 0.4))
     box.emit(StepEnded(Step.RELEASE, True, "19.5 GiB back", 0.9))
     box.emit(StepEnded(Step.START, True, "nemotron-3-nano ready", 0.3))
-    box.emit(StepStarted(Step.LOAD))
+    box.emit(StepStarted(Step.LOAD, at=at - 9.7))
     box.emit(StepProgress(Step.LOAD, "Nemotron-3-Nano-30B-A3B text_model", 0.71))
 
 

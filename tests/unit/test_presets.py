@@ -387,8 +387,9 @@ def test_every_fault_of_a_file_is_named_at_once() -> None:
         ("id: a\n---\nid: b\n", "line 2"),
         ("? [a]\n: b\n", "no word"),
         ("id: !!python/object/apply:os.system [true]\n", "line 1"),
-        ("a: " + "[" * 1_000_000 + "\n", "too deep nesting"),
-        ("#" * (1024**2 + 1), "more than 1024 KiB"),
+        # PyYAML itself counts, too, since 6.0.4.
+        pytest.param("a: " + "[" * 1_000_000 + "\n", "nesting", id="brackets"),
+        pytest.param("#" * (1024**2 + 1), "more than 1024 KiB", id="large"),
         ("id: a\nservices: []\ndriver: vllm\n", "both driver: and services:"),
         ("id: a\n", "neither driver: nor services:"),
     ],

@@ -83,6 +83,7 @@ def test_a_switch_as_it_goes_on(
     view(StepStarted(Step.RELEASE, TITLE))
     view(StepProgress(Step.RELEASE, TITLE))
     view(StepEnded(Step.RELEASE, True, TITLE, 1.0))
+    assert view.finish()
     said = capsys.readouterr().out
     assert "\ufffd]0;x\ufffd" in said
     assert TITLE not in said

@@ -15,6 +15,7 @@ from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan
 from gpumod_tui.ui.linebuffer import CAPACITY
 from gpumod_tui.ui.screens.ask import PlanScreen
 from gpumod_tui.ui.screens.help import HelpScreen
+from gpumod_tui.ui.screens.question import QuestionScreen
 from gpumod_tui.ui.screens.words import WordsScreen
 from tests.ui.played import Box, until
 from tests.ui.test_screens import begin, shown
@@ -90,6 +91,8 @@ async def test_escape_asks_to_cancel_and_the_end_is_shown_until_it_is_closed() -
         begin(box)
         await pilot.pause()
         await pilot.press("escape")
+        await until(pilot, lambda: isinstance(box.app.screen, QuestionScreen))
+        await pilot.press("enter")
         await until(pilot, lambda: ("cancel",) in box.commands.asked)
         assert "cancelling" in box.app.dashboard.steps.text()
         ended(box, Outcome.CANCELLED, SwitchError("cancelled at load"))

@@ -43,7 +43,7 @@ def test_many_units_on_a_wide_screen_have_the_journal_beside_them() -> None:
     assert few is not None
     assert many is not None
     assert few["journal"].x == 0
-    assert few["gpus"].height == 18
+    assert few["gpus"].height == 19
     assert many["journal"] == Place(111, 1, 89, 58)
     assert many["units"].height == 25
     assert many["gpus"].height > few["gpus"].height

@@ -481,7 +481,7 @@ class TestPlan:
         assert "free 4.0 · after the stop 23.5 · needed 23.0 · left 0.5 GiB: fits" in text
         assert "needed: 22.5 for what starts + 0.5 margin" in text
         now, then = (next(line for line in text.splitlines() if line.split()[:1] == [word]) for word in ("now", "then"))
-        assert now.count("▒") > 40, "what the stop gives back"
+        assert now.count("░") > 40, "what the stop gives back"
         assert then.count("▓") > 40, "what comes"
         assert "modes that fit" not in text
 
@@ -610,6 +610,8 @@ class TestLittleRoom:
             begin(box)
             await until(pilot, lambda: "esc cancels" in steps_text(box))
             await click(pilot, box.app.dashboard.steps, "esc cancels")
+            await until(pilot, lambda: isinstance(box.app.screen, QuestionScreen))
+            await pilot.press("enter")
             await until(pilot, lambda: ("cancel",) in box.commands.asked)
             error = SwitchError("nemotron-3-nano died: exit code 1")
             box.emit(SwitchEnded(ModeResult(False, "nemotron", errors=(error,), outcome=Outcome.FAILED)))

@@ -35,7 +35,7 @@ class Arrangement:
 
     @property
     def load(self) -> bool:
-        """Whether there is a row for the load between the graph and its time axis."""
+        """Whether there is a row for the load under the graph and its time axis."""
         return self.graphs and (self.height - self.headings - 1) % GRAPH_LEAST == 1
 
     def rows(self, count: int) -> int:

@@ -98,7 +98,7 @@ async def test_the_cursor_tells_time_holders_used_and_free() -> None:
         assert "devstral-small-2 14.3 · vllm-embedding" in head(box)
         await pilot.press("right", "shift+right")
         assert "14:17:" in head(box)
-        cursor = [line[AXIS_WIDTH:].index("│") for line in panel(box).splitlines()[1:-1]]
+        cursor = [line[AXIS_WIDTH:].index("│") for line in panel(box).splitlines()[1:-2]]
         assert len(set(cursor)) == 1
 
 
@@ -195,7 +195,7 @@ async def test_switches_of_this_and_of_other_processes_and_refusals_are_marked()
         box.emit(SwitchEnded(ModeResult(False, "nemotron", outcome=Outcome.FAILED)))
         refusal = Refusal("nemotron-3-nano.service", "Nemotron", "no room", now - 50)
         await show(box, pilot, replace(box.look(), refusals=(refusal,)))
-        axis = panel(box).splitlines()[14]
+        axis = panel(box).splitlines()[13]
         for words in ("△rag", "▲rag", "△nemotron", "⊘", "✖"):
             assert words in axis
         assert axis.index("△rag") < axis.index("▲rag") < axis.index("△nemotron") < axis.index("⊘") < axis.index("✖")

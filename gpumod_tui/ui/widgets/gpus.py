@@ -276,7 +276,7 @@ class GpuPanel(Pane):
         legend = self._legend(cells, graph)
         axis = axis_cells(room, int(end // cell_s), cell_s, history.marks.marks, legend)
         load = [load_row(cells, cursor)] if plan.load else []
-        return [head, *body, *graph, *load, [(f"{0:>{AXIS_WIDTH - 2}} └", DIM), *axis]]
+        return [head, *body, *graph, [(f"{0:>{AXIS_WIDTH - 2}} └", DIM), *axis], *load]
 
     def _past(
         self, sample: GpuSample, cells: tuple[Column | None, ...], cursor: int, width: int, below: int

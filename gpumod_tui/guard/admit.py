@@ -1,12 +1,12 @@
 """Loads: admitted, begun, followed to their end. One for all who wait for the same model; nobody's leaving ends it."""
 
 import asyncio
+import contextlib
 import functools
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -24,6 +24,8 @@ _SETTLE_AT_MOST_S: Final = 5.0
 """Between two looks at a load that may have come to be; the first are closer together."""
 _EVICT_S: Final = 30.0
 _RETRY_S: Final = 0.2
+_COUNT_S: Final = 1.0
+"""For a router to tell its models before it is asked for one more."""
 _TURN_S: Final = 60.0
 """Others keep a turn for an admission and a load's answer: longer only where a router hangs."""
 _ASKED: Final = "invalid_request_error"
@@ -175,8 +177,10 @@ class Loads:
         commitment: Commitment | None = None
         # From counting a router's models to the load's answer nothing else begins there, whoever else asks it.
         async with self._turn(router):
-            # What others had it load before is known from here on.
-            await router.refresh()
+            # Others may have had it load something before, which no event has told yet. One that hangs says so when it
+            # is asked for the load.
+            with contextlib.suppress(UpstreamGone):
+                await router.refresh(timeout_s=_COUNT_S)
             status = router.states.get(model, ModelStatus.UNKNOWN)
             if status is ModelStatus.LOADED:
                 return Ready()
@@ -199,7 +203,7 @@ class Loads:
             if commitment is not None:
                 self._spawn(self._settle(router, model, commitment, absent_s=0.0))
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _turn(self, router: Router) -> AsyncIterator[None]:
         """Nobody else has the router load anything meanwhile, here or in another process. Raises: _NoTurn."""
         unit = router.service.unit

@@ -145,11 +145,11 @@ class Router:
             self.ending.discard(model)
         return answer
 
-    async def refresh(self) -> None:
+    async def refresh(self, timeout_s: float = ASK_S) -> None:
         """Ask for all states. Raises: UpstreamGone."""
         # An event that is heard meanwhile may be newer than the answer, and what follows it will be heard, too.
         told = self._told
-        answer = await self.ask("GET", "/models")
+        answer = await self.ask("GET", "/models", timeout_s=timeout_s)
         try:
             entries = json.loads(answer.body)["data"] if answer.status == 200 else None
         except (ValueError, KeyError, TypeError):

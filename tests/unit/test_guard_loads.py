@@ -132,11 +132,13 @@ def test_what_another_process_loads_meanwhile_is_counted_before_the_router_is_as
         router.really["b"] = "loading"
         gate.kept_by_another = False
         outcome = await load.done
+        await asyncio.sleep(0.1)
         await loads.close()
         return outcome
 
     assert asyncio.run(run()) == Full("r", 1, ("b",))
     assert router.asked == []
+    assert not gate.open
 
 
 def test_a_router_that_another_process_keeps_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,7 +16,9 @@ from gpumod_tui.adapters._atomic import write_whole
 from gpumod_tui.adapters._locks import held, try_lock
 from gpumod_tui.core.commitments import LedgerState
 from gpumod_tui.core.errors import StateUnavailable
-from gpumod_tui.core.facts import SetAside
+
+if TYPE_CHECKING:
+    from gpumod_tui.core.facts import SetAside
 
 
 class _File(msgspec.Struct):
@@ -151,8 +153,10 @@ def peek(runtime: Path) -> tuple[int, str]:
     return len(found.state.commitments), ""
 
 
-def set_aside(runtime: Path) -> tuple[SetAside, ...]:
+def set_aside(runtime: Path) -> "tuple[SetAside, ...]":
     """What lies there of earlier ledgers that could not be read."""
+    from gpumod_tui.core.facts import SetAside
+
     found = []
     for suffix in (_DAMAGED, _STRANGE):
         path = (runtime / "ledger.json").with_suffix(suffix)

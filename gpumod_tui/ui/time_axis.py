@@ -59,7 +59,7 @@ def _write(cells: Cells, place: int, words: str, style: Style) -> None:
     """To the right of the sign; to its left only where the axis ends, so that no word stands between two signs."""
     right = _free(cells, place + 1, 1)
     left = _free(cells, place - 1, -1)
-    if place + 1 + right == len(cells) and right < len(words) and left > len(words):
+    if len(cells) - place - 1 < len(words) < left:
         _put(cells, place - len(words), [(words, style)])
         return
     # One cell stays free before whatever comes next; the end of the axis needs none.

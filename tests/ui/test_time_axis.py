@@ -57,3 +57,9 @@ def test_the_clock_stands_where_marks_leave_room() -> None:
     assert "╵01:22" in bare
     full = axis(60, *(Mark(at(place), MarkKind.BEGAN, "x") for place in range(60)))
     assert full == "△" * 60
+
+
+def test_the_newest_switch_is_named_left_of_its_beginning() -> None:
+    began, ended = Mark(96.0, MarkKind.BEGAN, "nemotron"), Mark(98.0, MarkKind.ENDED, "nemotron")
+    row = axis_cells(40, 99, 1.0, (began, ended), [])
+    assert "".join(text for text, _ in row).endswith("nemotron△ ▲ ")

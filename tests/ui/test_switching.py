@@ -345,7 +345,7 @@ class TestRunning:
             box.clock.advance(7.0)
             await shown(box, pilot)
             load = next(line for line in steps_text(box).splitlines() if "▸ load" in line)
-            assert "7.0 s" in load
+            assert "16.7 s" in load
 
 
 class TestEscape:

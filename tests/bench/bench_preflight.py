@@ -6,6 +6,8 @@ from tests.bed.host import run, systemctl
 from tests.bench.measuring import compiled, crowding, in_bed, in_turns, seconds_of, told
 
 TARGET_S = 0.150
+SCRIPT_S = 0.045
+"""What the script takes on the machine that the target is for; a slower one is given as much longer."""
 NVML = "import pynvml; pynvml.nvmlInit()"
 
 
@@ -32,7 +34,7 @@ def measure(rounds: int = 25) -> float:
     )
     told(taken)
     ours, theirs = map(min, taken.values())
-    beyond = (ours - theirs) / crowding()
+    beyond = (ours - theirs) / max(crowding(), theirs / SCRIPT_S)
     print(
         f"beyond {(ours - theirs) * 1000:.0f} ms, on an idle machine {beyond * 1000:.0f} (target {TARGET_S * 1000:.0f})"
     )

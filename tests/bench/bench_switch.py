@@ -47,6 +47,17 @@ def from_rag(command: list[str | Path]) -> float:
     return seconds
 
 
+RELEASE_S = 1.0
+"""Of the script's time the memory's way back, which no machine makes shorter."""
+WORK_S = 0.25
+"""What the script takes besides on the machine on which the target was kept with room to spare."""
+
+
+def slowness(script_s: float) -> float:
+    """How many times as long as there the script's own work takes here, at least 1."""
+    return max(1.0, (script_s - RELEASE_S) / WORK_S)
+
+
 def measure(rounds: int = 7) -> dict[str, list[float]]:
     """Seconds by way; and how crowded the machine was between them."""
     gpumod("template", "install", "--yes")

@@ -1,5 +1,5 @@
 """The promised figures, on the best runs of up to three measurements: a busy machine has its quiet moments, and slows
-both ways alike. A difference in seconds is as many times longer as everything takes there at its quietest."""
+both ways alike. A difference in seconds is as many times longer as a bare script's own work takes there."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_status_takes_little_more_than_its_imports(state: str) -> None:
 def test_a_switch_takes_little_more_than_a_shell_script() -> None:
     def enough(least: list[float]) -> bool:
         ours, script, crowding = least
-        return ours - script <= bench_switch.TARGET_S * crowding
+        return ours - script <= bench_switch.TARGET_S * max(crowding, bench_switch.slowness(script))
 
     least = at_best(lambda: bench_switch.measure(rounds=4), enough)
     assert enough(least), least

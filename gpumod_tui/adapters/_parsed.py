@@ -1,15 +1,17 @@
 """What was parsed from files, kept for as long as the files do not change."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from gpumod_tui.adapters._atomic import private_folder, write_whole
 
 T = TypeVar("T")
+_PACKAGE: Final = str(Path(__file__).parents[1])
 
 
 class _Kept(msgspec.Struct, Generic[T], array_like=True):
@@ -17,19 +19,38 @@ class _Kept(msgspec.Struct, Generic[T], array_like=True):
     value: T
 
 
-def fingerprint(paths: Iterable[Path], more: Iterable[object] = (), code: Iterable[str | None] = ()) -> str:
-    """Changes with any of the files (path, size, times, inode), with `more`, and with gpumod's own files in `code`.
-
-    Those stand for its version: an installation changes their inode, an edited checkout their time.
-    """
-    parts = [*map(repr, more)]
-    for path in (*paths, *(Path(name) for name in code if name)):
+def fingerprint(paths: Iterable[Path], more: Iterable[object] = ()) -> str:
+    """Changes with any of the files (path, size, times, inode), with `more`, and with any file of gpumod's own code."""
+    parts = [code_state(), *map(repr, more)]
+    for path in paths:
         try:
             status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, once a preset
             parts.append(f"{path}\t{status.st_mtime_ns}\t{status.st_ctime_ns}\t{status.st_size}\t{status.st_ino}")
         except OSError as error:
             parts.append(f"{path}\t{error.errno}")
     return ascii("\n".join(parts))
+
+
+@functools.cache
+def code_state(package: str = _PACKAGE) -> str:
+    """The name, size, time and inode of each module of the package.
+
+    Any of them may hold a rule for presets. An installation changes their inodes, an edited checkout their times.
+    Read once: it stands for the code that runs, not for what replaced it since.
+    """
+    parts, folders = [], [package]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py"):
+                        status = entry.stat()
+                        parts.append(f"{entry.path} {status.st_mtime_ns} {status.st_size} {status.st_ino}")
+                    elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith(("_", ".")):
+                        folders.append(entry.path)
+        except OSError as error:
+            parts.append(f"{error.filename} {error.errno}")
+    return "\n".join(sorted(parts))
 
 
 def kept(

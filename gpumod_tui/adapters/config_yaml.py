@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from gpumod_tui.adapters._atomic import private_folder, write_whole
 from gpumod_tui.adapters._parsed import fingerprint, keep, kept
 from gpumod_tui.adapters.places import Places
-from gpumod_tui.core import config as config_module
 from gpumod_tui.core.config import Config, parse_config
 from gpumod_tui.core.errors import ConfigInvalid
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 MODELS_DIR: Final = "GPUMOD_MODELS_DIR"
 PRESETS: Final = "GPUMOD_PRESETS"
-_CODE: Final = tuple(str(Path(config_module.__file__).with_name(f"{name}.py")) for name in ("config", "validation"))
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -65,7 +63,7 @@ def _from_file(places: Places, home: Path) -> Config:
     if not _is_there(file):
         return default_config({"HOME": str(home)})
     store = places.cache / "config.msgpack"
-    key = fingerprint((file,), (home,), _CODE)
+    key = fingerprint((file,), (home,))
     config = kept(store, key, Config, dec_hook=lambda kind, value: kind(value))
     if config is None:
         from gpumod_tui.adapters._yaml import read_yaml

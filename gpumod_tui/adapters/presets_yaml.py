@@ -12,7 +12,6 @@ import msgspec
 from gpumod_tui.adapters._parsed import fingerprint, keep, kept
 from gpumod_tui.adapters.config_yaml import home_folder, load_config, preset_folders
 from gpumod_tui.adapters.places import Places
-from gpumod_tui.core import models
 from gpumod_tui.core.config import Config
 from gpumod_tui.core.errors import PresetInvalid
 from gpumod_tui.core.models import Mode, Service
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from gpumod_tui.core.catalog import Document
 
 _SUFFIXES: Final = (".yaml", ".yml")
-_CODE: Final = tuple(
-    str(Path(models.__file__).with_name(f"{name}.py"))
-    for name in ("models", "registry", "catalog", "presets", "preset_schema", "refusals", "validation", "paths")
-) + tuple(str(Path(__file__).with_name(name)) for name in ("presets_yaml.py", "_parsed.py", "_yaml.py"))
 
 
 class _Catalog(msgspec.Struct, array_like=True):
@@ -46,7 +41,7 @@ def load_registry(
     found, warnings = _found(places, environ, config)
     store = places.cache / "presets.msgpack"
     every = [file for _, files in found for file in files]
-    key = fingerprint(every, (home, [str(folder) for folder, _ in found], warnings), _CODE)
+    key = fingerprint(every, (home, [str(folder) for folder, _ in found], warnings))
     catalog = kept(store, key, _Catalog, dec_hook=_decode)
     if catalog is None:
         catalog = _parse(found, home, warnings)

@@ -1,6 +1,7 @@
 """Preset files: what loads, what is refused and how that is said, and what is kept parsed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from gpumod_tui.core.registry import ServiceRegistry
 from gpumod_tui.core.validation import Fault
 
 HOME = Path("/home/someone")
+CHECKOUT = Path(__file__).parents[2]
 SOURCE = Path("/presets/x.yaml")
 BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in ("ab", "bc", "cd", "de", "ef")
@@ -543,6 +545,46 @@ def test_a_changed_added_or_removed_file_is_seen(places: Places, put: Callable[[
     assert "other" in load(places).services
     path.unlink()
     assert "mine" not in load(places).services
+
+
+@pytest.mark.parametrize(
+    ("file", "rule", "then"),
+    [
+        ("core/addresses.py", "def is_anywhere(text):\n    return True", "[] 1"),
+        ("core/paths.py", "def expand(text, home):\n    raise ValueError('another folder')", "ConfigInvalid"),
+    ],
+    ids=["a preset's", "a setting's"],
+)
+def test_a_changed_rule_of_gpumod_refuses_what_the_cache_holds(
+    file: str, rule: str, then: str, tmp_path: Path, put: Callable[[str, str | bytes], Path]
+) -> None:
+    """A rule may lie in any file of the package."""
+    shutil.copytree(CHECKOUT / "gpumod_tui", tmp_path / "gpumod_tui", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("presets", "units", "pyproject.toml"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
+    put("mine.yaml", service_text("mine", "env: {A: b}\n"))
+    (tmp_path / "config" / "config.yaml").write_text("models_dir: /models\n")
+    script = (
+        "from pathlib import Path\n"
+        "from gpumod_tui.adapters.places import Places\n"
+        "from gpumod_tui.adapters.presets_yaml import load_registry\n"
+        f"places = [Path({str(tmp_path)!r}) / name for name in ('config', 'state', 'cache', 'units', 'runtime')]\n"
+        "try:\n"
+        f"    found = load_registry(Places(*places), {{'HOME': {str(HOME)!r}}})\n"
+        "    print([name for name in found.services if name == 'mine'], len(found.problems))\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__)\n"
+    )
+
+    def loaded() -> str:
+        command = [sys.executable, "-P", "-c", script]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+
+    assert loaded() == "['mine'] 0"
+    with (tmp_path / "gpumod_tui" / file).open("a") as code:
+        code.write(f"\n\n{rule}\n")
+    assert loaded() == then
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xc1\xff", msgspec.msgpack.encode(["key", 5])])

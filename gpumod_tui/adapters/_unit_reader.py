@@ -1,6 +1,6 @@
 """What systemd has of units, read over the bus no more often than it can have changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -99,6 +99,12 @@ class UnitReader:
             if after == key:
                 break
             key = after
+        else:
+            # It restarts faster than it can be read this way. One answer is of one moment, but 30 times as large.
+            now = self._monotonic()
+            (reply,) = self._ask([get_all(unit)])
+            if not isinstance(reply, DBusErrorResponse):
+                key, values = _of_one_answer(reply[0])
         known = _Known(key, now, values, now)
         self._known[unit] = known
         return known
@@ -115,13 +121,29 @@ def get(unit: str, interface: str, name: str) -> Message:
     return method(DBusAddress(unit_path(unit), NAME, PROPERTIES), "Get", "ss", interface, name)
 
 
+def get_all(unit: str) -> Message:
+    """The call that asks for all properties of a unit, of all its interfaces."""
+    return method(DBusAddress(unit_path(unit), NAME, PROPERTIES), "GetAll", "s", "")
+
+
+def _of_one_answer(properties: Mapping[str, tuple[str, Any]]) -> tuple[Key, Properties]:
+    """What `get_all` was answered: the state, and the properties."""
+    found = {name: value for name, (_signature, value) in properties.items()}
+    state = [found.get(name) for name in ("LoadState", "ActiveState", "SubState")]
+    key = (*state, found["Job"][0] if found.get("Job") else 0, found.get("StateChangeTimestampMonotonic"))
+    return key, _tidied({name: found.get(name) for name in _EVERYTHING})
+
+
 def value(reply: Reply) -> Any:
     """The property's value; None where this systemd, or this kind of unit, has no such property."""
     return None if isinstance(reply, DBusErrorResponse) else reply[0][1]
 
 
 def _values(names: tuple[str, ...], replies: list[Reply]) -> Properties:
-    values = {name: value(reply) for name, reply in zip(names, replies, strict=False)}
+    return _tidied({name: value(reply) for name, reply in zip(names, replies, strict=False)})
+
+
+def _tidied(values: Properties) -> Properties:
     if "ExecStart" in values:
         values["ExecStart"] = next((entry[0] for entry in values["ExecStart"] or ()), None)
     if "InvocationID" in values:

@@ -13,9 +13,11 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+HOME: Final = Path("/home/gpu")
+"""Of the bed's user; for names that are made before a bed is entered."""
 
 
 def wait_until(predicate: Callable[[], T], timeout_s: float = 60.0, *, what: str = "", interval_s: float = 0.02) -> T:

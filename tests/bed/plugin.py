@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from tests.bed.forkserver import OUTPUT, REPORTS, ForkServer
+
 ENTER = Path(__file__).resolve().parent / "enter"
 DEFAULT_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 15.0
@@ -36,10 +38,13 @@ def in_bed() -> bool:
 
 @functools.cache
 def why_no_bed() -> str | None:
-    """Builds what beds need; the reason why none can be entered here, or None."""
+    """Builds what beds need, once for all beds of this process; the reason why none can be entered here, or None."""
     environment = {**os.environ, "PYTHON": sys.executable}
     done = subprocess.run([str(ENTER), "--prepare"], env=environment, capture_output=True, text=True)
-    return None if done.returncode == 0 else (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+    if done.returncode:
+        return (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+    os.environ["GPUMOD_BED_PREPARED"] = done.stdout
+    return None
 
 
 def require_bed() -> None:
@@ -64,6 +69,20 @@ def fail_what_was_skipped(report: pytest.TestReport | pytest.CollectReport) -> N
 
 
 # --- outside
+
+FORK_SERVER = pytest.StashKey[ForkServer]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before any test has run, so that beds start from nothing but imports."""
+    if any(item.get_closest_marker("bed") for item in session.items) and not session.config.option.collectonly:
+        session.stash[FORK_SERVER] = ForkServer(session)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if FORK_SERVER in session.stash:
+        session.stash[FORK_SERVER].close()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -99,51 +118,56 @@ def reports_of(
 def reports_from_bed(
     item: pytest.Item, folder: Path, gpu: dict[str, Any], timeout_s: float
 ) -> Iterator[pytest.TestReport]:
-    config_file, output_file, share = folder / "gpu.json", folder / "output", folder / "share"
+    config_file, share = folder / "gpu.json", folder / "share"
     config_file.write_text(json.dumps(gpu))
     share.mkdir()
-    bed = [str(ENTER), "--gpu", str(config_file), "--share", str(share), "--env", "GPUMOD_BED_REPORTS=reports.jsonl"]
-    bed += ["--env", f"GPUMOD_BED_LIMIT_S={timeout_s}"]
-    python = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(item.config.rootpath)]
-    if item.config.getoption("capture") == "no":
-        python.append("--capture=no")
-    environment = {**os.environ, "PYTHON": sys.executable}
-    with output_file.open("wb") as output:
+    bed = [str(ENTER), "--gpu", str(config_file), "--share", str(share), "--env", f"GPUMOD_BED_LIMIT_S={timeout_s}"]
+    with (share / OUTPUT).open("ab") as output:
         process = subprocess.Popen(
-            [*bed, "--", *python, item.nodeid],
-            cwd=item.config.rootpath,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=None if "--capture=no" in python else output,
-            stderr=subprocess.STDOUT if "--capture=no" not in python else None,
+            [*bed, "--", "sh", "-c", "echo ready; exec cat"],
+            env={**os.environ, "PYTHON": sys.executable},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
         )
-        problem = wait_for_bed(process, timeout_s + END_TIMEOUT_S)
-    output_text = output_file.read_text(errors="replace")[-OUTPUT_CHARACTERS:]
-    reports = list(read_reports(item, share / "reports.jsonl"))
-    failed = any(report.failed for report in reports)
+    status, problem = run_in_bed(item, process, share, timeout_s)
+    reports = list(read_reports(item, share / REPORTS))
     at_limit = share / AT_LIMIT
     if at_limit.exists():
         problem = f"the test did not end within {timeout_s:g} s\n{at_limit.read_text(errors='replace')}"
     elif problem is None and not any(report.when == "teardown" for report in reports):
-        problem = f"the bed ended with exit code {process.returncode} before the test did"
-    elif problem is None and process.returncode not in (0, 1 if failed else 0):
-        problem = f"the bed ended with exit code {process.returncode}"
+        problem = f"the bed ended with exit code {status} before the test did"
+    elif problem is None and status != int(any(report.failed for report in reports)):
+        problem = f"the bed ended with exit code {status}"
     yield from reports
     if problem is not None:
-        yield made_up(item, "failed", f"{problem}\n{output_text}")
+        yield made_up(item, "failed", f"{problem}\n{(share / OUTPUT).read_text(errors='replace')[-OUTPUT_CHARACTERS:]}")
 
 
-def wait_for_bed(process: subprocess.Popen[bytes], timeout_s: float) -> str | None:
-    """Waits for the bed's end and brings it about if need be; what was wrong, or None."""
+def run_in_bed(
+    item: pytest.Item, process: subprocess.Popen[bytes], share: Path, timeout_s: float
+) -> tuple[int | None, str | None]:
+    """The exit status of the test's process, and what was wrong with the bed, or None. The bed ends with it."""
+    server = item.session.stash[FORK_SERVER]
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        process.wait(timeout_s)
+        if process.stdout.readline() != b"ready\n":
+            return process.wait(END_TIMEOUT_S), f"the bed ended with exit code {process.wait(END_TIMEOUT_S)}"
+        server.run(item.nodeid, process, share)
+        status = server.wait(timeout_s + END_TIMEOUT_S)
+        if status is None:
+            end(process)
+            return server.wait(END_TIMEOUT_S), f"the bed did not end within {timeout_s:g} s"
+        process.stdin.close()
+        process.wait(END_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        end(process)
-        return f"the bed did not end within {timeout_s:g} s"
-    except BaseException:
-        end(process)
-        raise
-    return None
+        return status, f"the bed was not left within {END_TIMEOUT_S:g} s"
+    finally:
+        if process.poll() is None:
+            end(process)
+        process.stdout.close()
+    return status, None
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -194,26 +218,6 @@ def made_up(item: pytest.Item, outcome: Any, text: str) -> pytest.TestReport:
 
 
 # --- inside
-
-
-class ReportWriter:
-    """Writes each report to where the pytest outside reads it."""
-
-    def __init__(self, config: pytest.Config, path: Path) -> None:
-        self.config = config
-        self.path = path
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-        with self.path.open("a") as file:
-            file.write(json.dumps(data) + "\n")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    name, share = os.environ.get("GPUMOD_BED_REPORTS"), os.environ.get("GPUMOD_BED_SHARE")
-    if in_bed() and name and share:
-        watch_limit(Path(share) / AT_LIMIT, float(os.environ["GPUMOD_BED_LIMIT_S"]))
-        config.pluginmanager.register(ReportWriter(config, Path(share) / name), "gpumod-bed-reports")
 
 
 def watch_limit(path: Path, limit_s: float) -> None:

@@ -5,6 +5,7 @@ Usage: PYTHON prepare.py; PYTHON is the interpreter that the tested command will
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import hashlib
 import importlib.util
@@ -61,6 +62,12 @@ def once(target: Path, build: Callable[[Path], None]) -> Path:
     return target
 
 
+def compile_code() -> None:
+    """As an installation has it: a bed's user cannot write to a checkout, and each start would compile all of it."""
+    for folder in (HERE.parents[1] / "gpumod_tui", HERE / "play"):
+        compileall.compile_dir(folder, quiet=2)
+
+
 def main() -> int:
     missing = [module for module in ("pynvml", "gguf") if importlib.util.find_spec(module) is None]
     if missing:
@@ -74,6 +81,7 @@ def main() -> int:
     play = HERE / "play"
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        compile_code()
         try:
             nvml = once(cache / f"nvml-{fingerprint(play / 'nvml.c')}", build_nvml)
             models = once(cache / f"models-{fingerprint(play / 'tiny_models.py')}", build_models)

@@ -248,7 +248,8 @@ EMBEDDING = (
 
 def start_vllm(command: str = EMBEDDING, environment: str = "") -> None:
     # Not in a unit's KillMode=control-group hands: the orphaned engine is what the test is about.
-    text = f"[Service]\nType=exec\nKillMode=process\nSuccessExitStatus=143\nExecStart={command}\n{environment}\n"
+    text = "[Service]\nType=exec\nKillMode=process\nSuccessExitStatus=143\nSyslogIdentifier=%n\n"
+    text += f"ExecStart={command}\n{environment}\n"
     install_unit("vllm.service", text)
     systemctl("start", "vllm.service")
 

@@ -18,6 +18,7 @@ import pytest
 
 from gpumod_tui.core.guarding import GUARD_UNITS
 from tests.bed.host import (
+    HOME,
     cgroup_pids,
     gpu,
     pids_named,
@@ -45,7 +46,6 @@ ENDLESS = {"rules": rules(200.0)}
 SLOW = {"rules": rules(6.0)}
 """Loads that are under way for long enough to be seen, and come to their end."""
 SERVICES = ("vllm-embedding", "glm-code", "nemotron-3-nano", "devstral-small-2")
-HOME = Path.home()
 HERE = "body.scope"
 """The unit in which a bed runs its command, and so what a test starts."""
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from gpumod_tui.core.unit_text import stamped
-from tests.bed.host import cgroup_pids, external_ip, gpu, install_unit, run, systemctl, wait_until
+from tests.bed.host import HOME, cgroup_pids, external_ip, gpu, install_unit, run, systemctl, wait_until
 
-UNITS = Path.home() / ".config" / "systemd" / "user"
+UNITS = HOME / ".config" / "systemd" / "user"
 CONDITION = f"ExecCondition={sys.executable} -m gpumod_tui preflight --unit %n"
 Findings = list[dict[str, str]]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.bed.guarded import GLM, ask, children, direct
-from tests.bed.host import gpu, journal, run, systemctl, unit_properties, wait_until
+from tests.bed.host import HOME, gpu, journal, run, systemctl, unit_properties, wait_until
 
 CODE = "glm-code"
 TWO = {"gpus": [{"name": "A", "uuid": "GPU-a"}, {"name": "B", "uuid": "GPU-b"}]}
-PRESETS = Path.home() / ".config" / "gpumod" / "presets"
+PRESETS = HOME / ".config" / "gpumod" / "presets"
 
 pytestmark = [pytest.mark.bed, pytest.mark.usefixtures("never_too_much")]
 

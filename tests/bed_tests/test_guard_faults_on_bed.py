@@ -30,12 +30,12 @@ from tests.bed.guarded import (
     statuses,
     wait_delivered,
 )
-from tests.bed.host import copy_models, gpu, journal, run, systemctl, unit_properties, wait_until
+from tests.bed.host import HOME, copy_models, gpu, journal, run, systemctl, unit_properties, wait_until
 
 pytestmark = [pytest.mark.bed, pytest.mark.usefixtures("never_too_much")]
 
 CODE, NEMO = "glm-code", "nemotron-3-nano"
-PRESETS = Path.home() / ".config" / "gpumod" / "presets"
+PRESETS = HOME / ".config" / "gpumod" / "presets"
 
 
 def pid_of(service: str) -> int:

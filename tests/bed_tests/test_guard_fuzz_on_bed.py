@@ -1,4 +1,4 @@
-"""Ten thousand requests that nobody in their right mind would send, at a guard with three real routers behind it."""
+"""Requests that no sane client sends, at a guard with three real routers behind it."""
 
 import asyncio
 import json
@@ -30,7 +30,6 @@ from tests.bed.host import copy_models, gpu, journal, wait_until
 REQUESTS: Final = 10_000
 SEED: Final = int(os.environ.get("GPUMOD_FUZZ_SEED", "20250301"))
 CLIENTS: Final = 12
-LIMIT_S: Final = 240.0
 ANSWER_S: Final = 120.0
 PATIENCE_S: Final = 0.3
 SERVICES: Final = ("glm-code", "nemotron-3-nano", "small")
@@ -303,8 +302,9 @@ RULES: Final = [
 ]
 
 
+@pytest.mark.long(share=2_000, whole=REQUESTS, of="fuzzed requests")
 @pytest.mark.bed(gpu={"release_s": 0.2, "rules": RULES})
-def test_ten_thousand_requests(tmp_path: Path, record_property: Any) -> None:
+def test_fuzzed_requests(repetitions: int, tmp_path: Path, record_property: Any) -> None:
     copy_models(["tiny-a", "tiny-b"], tmp_path)
     presets = Path.home() / ".config" / "gpumod" / "presets"
     presets.mkdir(parents=True)
@@ -319,7 +319,7 @@ def test_ten_thousand_requests(tmp_path: Path, record_property: Any) -> None:
     wait_until(lambda: ask("GET", "/health").json["routers"] == 3, what="it knows them all")
     pid = guard_pid()
     maker = Maker(SEED)
-    cases = [maker.make() for _ in range(REQUESTS)]
+    cases = [maker.make() for _ in range(repetitions)]
     began = time.monotonic()
     answers = asyncio.run(send_all(cases))
     took_s = time.monotonic() - began
@@ -343,13 +343,12 @@ def test_ten_thousand_requests(tmp_path: Path, record_property: Any) -> None:
     print(kinds)
     told = [line for line in journal(GUARD, lines=100_000) if "Error" in line or "Traceback" in line]
     assert not bad, f"{len(bad)}:\n" + "\n".join(bad[:10] + told[:20])
-    assert took_s < LIMIT_S
     assert guard_pid() == pid
     wait_until(lambda: {name: spawned(name) for name in SERVICES} == admitted(), 120, what="every load was admitted")
     loads = sum(sum(one.values()) for one in admitted().values())
     record_property("loads", loads)
     print(f"{loads} loads")
-    assert loads > 20
+    assert loads > repetitions / 500
     gpu().assert_never_overcommitted()
     assert not told
     for model in MODELS:

@@ -769,6 +769,7 @@ def test_a_load_whose_guard_was_killed_is_promised_for_as_long_as_its_router_han
         verdict = real_host().door.admit("nemotron-3-nano.service", NEMOTRON)
         assert isinstance(verdict, Refused)
         assert not verdict.may_pass
+        time.sleep(0.5)
     if then == "router goes on":
         os.kill(router, signal.SIGCONT)
         wait_until(lambda: statuses(CODE)[GLM] == "loaded")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.bed.host import (
+    HOME,
     cgroup_pids,
     gpu,
     journal,
@@ -26,7 +27,6 @@ from tests.bed.host import (
     wait_until,
 )
 
-HOME = Path.home()
 UNITS = ("one", "two", "vllm-embedding", "devstral-small-2", "glm-code", "nemotron-3-nano")
 BIG = """
 id: {name}
@@ -121,9 +121,10 @@ def refusals(name: str) -> list[str]:
     return [line for line in journal(f"{name}.service") if "gpumod: refused" in line]
 
 
+@pytest.mark.long(share=6, whole=20, of="starts of two at once")
 @pytest.mark.bed(gpu={**ENGINES, "release_s": 0.2})
-def test_of_two_started_in_the_same_millisecond_exactly_one_wins() -> None:
-    for _ in range(20):
+def test_of_two_started_in_the_same_millisecond_exactly_one_wins(repetitions: int) -> None:
+    for _ in range(repetitions):
         start_at_once("one", "two")
         states = {name: active(name) for name in ("one", "two")}
         assert sorted(states.values()) == ["active", "inactive"], f"{states}\n{refusals('one')}{refusals('two')}"
@@ -136,9 +137,10 @@ def test_of_two_started_in_the_same_millisecond_exactly_one_wins() -> None:
     assert settled() == []
 
 
+@pytest.mark.long(share=2, whole=4, of="starts while a switch runs")
 @pytest.mark.bed(gpu={**ENGINES, "release_s": 0.5})
-def test_a_start_by_hand_while_a_switch_runs_is_refused_and_the_switch_goes_on() -> None:
-    for delay_s in (0.3, 0.7, 1.1, 1.5):
+def test_a_start_by_hand_while_a_switch_runs_is_refused_and_the_switch_goes_on(repetitions: int) -> None:
+    for delay_s in (0.3, 1.1, 0.7, 1.5)[:repetitions]:
         run("gpumod", "mode", "switch", "mode-one", check=True)
         switch = subprocess.Popen(
             ["gpumod", "mode", "switch", "mode-two"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -177,10 +179,11 @@ def test_an_automatic_restart_waits_for_its_own_last_invocations_memory() -> Non
     blank()
 
 
+@pytest.mark.long(share=10, whole=30, of="kills of a switch")
 @pytest.mark.bed(gpu={**ENGINES, "release_s": 0.2})
-def test_a_switch_killed_at_any_moment_leaves_no_promise_behind() -> None:
+def test_a_switch_killed_at_any_moment_leaves_no_promise_behind(repetitions: int) -> None:
     chance = random.Random(3)
-    for _ in range(30):
+    for _ in range(repetitions):
         target = chance.choice(("mode-one", "mode-two", "rag"))
         switch = subprocess.Popen(
             ["gpumod", "mode", "switch", target], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -199,13 +202,14 @@ def test_a_switch_killed_at_any_moment_leaves_no_promise_behind() -> None:
     blank()
 
 
+@pytest.mark.long(share=5, whole=15, of="kills of a check")
 @pytest.mark.bed(gpu={**ENGINES, "release_s": 0.2})
-def test_a_killed_preflight_is_no_admission_and_leaves_nothing() -> None:
+def test_a_killed_preflight_is_no_admission_and_leaves_nothing(repetitions: int) -> None:
     chance = random.Random(4)
     killed = 0
     # Where there is no ledger yet, whoever is asking counts as granted.
     assert settled() == []
-    for _ in range(15):
+    for _ in range(repetitions):
         started = subprocess.Popen(["systemctl", "--user", "start", "one.service"], stderr=subprocess.DEVNULL)
         # On a busy machine its asking can be over between two looks: then it runs already, and nothing is killed.
         wait_until(lambda: sub("one") in ("condition", "running"), what="it asks", interval_s=0.001)
@@ -315,9 +319,7 @@ def test_a_damaged_ledger_is_rebuilt_from_what_runs() -> None:
         run("systemctl", "--user", "start", "two.service")
         assert active("two") == "inactive"
         assert path.with_suffix(".damaged").read_bytes() == garbage
-        warned = run(
-            "journalctl", "--user", "-u", "two.service", "-p", "warning..warning", "-o", "cat", "-n", "1"
-        ).stdout
+        warned = journal("two.service", "--priority=warning..warning")[-1]
         assert "and was set aside as ledger.damaged; rebuilt from what runs" in warned
         found = json.loads(run("gpumod", "doctor", "--json").stdout)["findings"]
         assert any("ledger.damaged was set aside at" in one["what"] for one in found)

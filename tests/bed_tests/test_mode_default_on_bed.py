@@ -3,16 +3,15 @@
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bed.guarded import truth
-from tests.bed.host import gpu, journal, run, systemctl, unit_properties, wait_until
+from tests.bed.host import HOME, gpu, journal, run, systemctl, unit_properties, wait_until
 
 UNIT = "gpumod-mode.service"
-PRESETS = Path.home() / ".config/gpumod/presets"
+PRESETS = HOME / ".config/gpumod/presets"
 
 
 @pytest.fixture(autouse=True)

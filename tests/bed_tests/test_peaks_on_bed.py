@@ -1,13 +1,11 @@
 """What is learned of a service that nobody watches: neither guard nor dashboard runs."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.bed.host import gpu, run, systemctl, unit_properties, wait_until
+from tests.bed.host import HOME, gpu, run, systemctl, unit_properties, wait_until
 
-PRESETS = Path.home() / ".config" / "gpumod" / "presets"
-PEAKS = Path.home() / ".local" / "state" / "gpumod" / "peaks.json"
+PRESETS = HOME / ".config" / "gpumod" / "presets"
+PEAKS = HOME / ".local" / "state" / "gpumod" / "peaks.json"
 
 
 def preset(name: str, vram_mb: int) -> None:

@@ -7,10 +7,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gpumod_tui.adapters import _unit_reader
 from gpumod_tui.adapters._systemctl import SystemctlUnits
 from gpumod_tui.adapters._unit_reader import SERVICE, _look, get, value
 from gpumod_tui.adapters.procfs import ProcFs
@@ -230,6 +232,28 @@ def test_failed_and_restarting_units_are_managed(units: SystemdUnits) -> None:
     settled(units, "elsewhere.service", ActiveState.ACTIVE)
     settled(units, "again.service", ActiveState.ACTIVATING)
     assert units.managed() == ("again.service", "down.service") == SystemctlUnits().managed()
+
+
+def test_a_unit_that_changes_faster_than_it_is_read_is_read_in_one_answer(
+    units: SystemdUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"runs": "/bin/sleep 60", "fails": '/bin/sh -c "exit 3"', "missing": "/nonexistent"}
+    for name, command in kinds.items():
+        install_unit(f"{name}.service", f"[Service]\nType=exec\nExecStart={command}\n")
+        units.start(f"{name}.service")
+    names = [f"{name}.service" for name in kinds]
+    wait_until(lambda: units.states(names)["fails.service"].active_state is ActiveState.FAILED)
+    in_parts = units.states(names)
+    monkeypatch.setattr(_unit_reader, "_TRIES", 0)
+    another = SystemdUnits()
+    at_once = another.states(names)
+    another.close()
+    assert in_parts["runs.service"].main_pid is not None
+    for unit, state in in_parts.items():
+        memory_bytes, cpu_usage_ns = state.memory_bytes, state.cpu_usage_ns
+        found = replace(at_once[unit], memory_bytes=memory_bytes, cpu_usage_ns=cpu_usage_ns, since=state.since)
+        assert found == state
+        assert at_once[unit].since == pytest.approx(state.since, abs=0.01)
 
 
 def test_states_are_never_of_two_moments(units: SystemdUnits) -> None:

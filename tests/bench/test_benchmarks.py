@@ -9,7 +9,7 @@ from tests.bench.measuring import at_best
 
 @pytest.mark.bed(timeout_s=900)
 @pytest.mark.parametrize("state", bench_status.STATES)
-def test_status_takes_little_more_than_its_imports(state: str) -> None:
+def test_status_takes_little_more_than_its_imports_and_questions(state: str) -> None:
     def enough(least: list[float]) -> bool:
         ours, imports = least
         return ours <= bench_status.TARGET * imports

@@ -1,13 +1,19 @@
 """A box for the screen: a played host filmed into snapshots, and somebody who takes commands."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+from textual import events
 from textual.pilot import Pilot
 
+from gpumod_tui.core import probing, snapshot
 from gpumod_tui.core.acts import Act
 from gpumod_tui.core.closer_look import ModelChoice, ProcessView, UnitDetails
 from gpumod_tui.core.errors import GpumodError
@@ -183,6 +189,24 @@ class Follower:
         self.closed = True
 
 
+class _Inline(threading.Thread):
+    """Does its work in the thread that starts it."""
+
+    def start(self) -> None:
+        self.run()
+
+    def join(self, timeout: float | None = None) -> None:
+        return
+
+
+@contextmanager
+def answered_at_once() -> Iterator[None]:
+    """A played host keeps nobody waiting: minutes of film need no threads, which take longer than all else."""
+    threads = SimpleNamespace(Thread=_Inline, Lock=threading.Lock)
+    with patch.object(snapshot, "threading", threads), patch.object(probing, "threading", threads):
+        yield
+
+
 class Box:
     """A played host, the app that shows it, and everything the app was given."""
 
@@ -220,13 +244,14 @@ class Box:
         )
 
     def look(self) -> Snapshot:
-        snapshot = take_snapshot(self.host, lambda: self.recorded)
-        if snapshot.units_error is not None:
-            return snapshot
+        with answered_at_once():
+            seen = take_snapshot(self.host, lambda: self.recorded)
+        if seen.units_error is not None:
+            return seen
         # As the poller does, which asks for it now and then.
-        files = self.host.units.file_states([view.state.unit for view in snapshot.services])
-        views = [(view, replace(view.state, file_state=files.get(view.state.unit, ""))) for view in snapshot.services]
-        return replace(snapshot, services=tuple(replace(view, state=state) for view, state in views))
+        files = self.host.units.file_states([view.state.unit for view in seen.services])
+        views = [(view, replace(view.state, file_state=files.get(view.state.unit, ""))) for view in seen.services]
+        return replace(seen, services=tuple(replace(view, state=state) for view, state in views))
 
     def film(self, seconds: float, *, every_s: float = 1.0) -> Snapshot:
         """Let time go by, and the history with it."""
@@ -283,6 +308,15 @@ def a_long_day(options: ViewOptions = DEFAULTS) -> Box:
 def dialog_text(box: Box) -> str:
     """What stands on the screen on top, with its keys, without what lies below it."""
     return "\n".join(view.text() for view in box.app.screen.query(Painted))
+
+
+async def press_at_once(pilot: Pilot[Any], *keys: str) -> None:
+    """As a key that is held down: `pilot.press` rests 40 ms after each."""
+    driver = pilot.app._driver
+    assert driver is not None
+    for key in keys:
+        driver.process_message(events.Key(key, None))
+    await pilot.pause()
 
 
 async def until(pilot: Pilot[Any], wanted: object) -> None:

@@ -15,7 +15,7 @@ from gpumod_tui.core.results import ModeResult, Outcome
 from gpumod_tui.ui.graph import AXIS_WIDTH
 from gpumod_tui.ui.palette import ALARM
 from gpumod_tui.ui.widgets.gpus import WINDOWS_MIN
-from tests.ui.played import Box, a_long_day
+from tests.ui.played import Box, a_long_day, press_at_once
 from tests.ui.test_screens import shown
 
 BIG, SMALL = (120, 40), (80, 24)
@@ -120,11 +120,11 @@ async def test_the_window_follows_the_cursor_past_its_edge_and_comes_back() -> N
         await shown(box, pilot)
         await pilot.press("minus", "minus", "space")
         newest = head(box)
-        await pilot.press(*["shift+left"] * 20)
+        await press_at_once(pilot, *["shift+left"] * 20)
         assert "14:20:0" in head(box)
-        await pilot.press(*["shift+right"] * 30)
+        await press_at_once(pilot, *["shift+right"] * 30)
         assert head(box) == newest
-        await pilot.press(*["shift+left"] * 300)
+        await press_at_once(pilot, *["shift+left"] * 300)
         assert "nothing is known of this moment" in head(box)
         assert "14:1" in head(box)
 

@@ -71,6 +71,11 @@ def read_bytes(path: str) -> bytes:
         return b""
 
 
+def newest_pid() -> bytes:
+    """Of all processes ever begun in this pid namespace: unchanged, there is none that was not seen."""
+    return read_bytes("/proc/loadavg").rpartition(b" ")[2]
+
+
 def start_time(pid: int) -> str | None:
     """The kernel's start time of a living process; None for one that is gone or a zombie: its memory is being freed."""
     fields = read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
@@ -149,6 +154,11 @@ class Player:
         self.holders: dict[int, Holder] = {}
         self.dead: list[Holder] = []
         self.seen: dict[int, float] = {}
+        self.newest = b""
+        self.young_until = 0.0
+        self.declared_ns = 0
+        self.last_held: object = None
+        self.wanted: list[float] = []
         self.event_sequence = 0
         self.round = 0
         self.overcommitted: list[int] = []
@@ -178,29 +188,33 @@ class Player:
         count = len(self.config["gpus"])
         self.overcommitted += [0] * (count - len(self.overcommitted))
         self.high_water += [0.0] * (count - len(self.high_water))
-        self.last_state = ""
+        self.last_state, self.last_held = "", None
         self.write_state()
         write_atomically(self.run / "effective.json", json.dumps({**self.config, "config_mtime_ns": stat.st_mtime_ns}))
 
     def look(self, now: float) -> None:
         self.round += 1
-        alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
-        for pid in self.seen.keys() - alive:
-            del self.seen[pid]
-        self.look_for_the_dead(alive, now)
-        for pid in alive:
-            first = self.seen.setdefault(pid, now)
-            if pid in self.holders or (now - first > YOUNG_S and self.round % 10):
-                continue
-            self.look_at(pid, now)
+        newest = newest_pid()
+        if newest != self.newest:
+            self.newest, self.young_until = newest, now + YOUNG_S
+        self.look_for_the_dead(now)
+        if now <= self.young_until or self.round % 10 == 0:
+            alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
+            for pid in self.seen.keys() - alive:
+                del self.seen[pid]
+            for pid in alive:
+                first = self.seen.setdefault(pid, now)
+                if pid in self.holders or (now - first > YOUNG_S and self.round % 10):
+                    continue
+                self.look_at(pid, now)
         self.read_declared(now)
         for holder in self.holders.values():
             with contextlib.suppress(ProcessLookupError):
                 holder.grow(now)
 
-    def look_for_the_dead(self, alive: set[int], now: float) -> None:
+    def look_for_the_dead(self, now: float) -> None:
         for pid, holder in list(self.holders.items()):
-            if pid in alive and start_time(pid) == holder.started:
+            if start_time(pid) == holder.started:
                 continue
             holder.gone_at = now
             self.dead.append(holder)
@@ -227,6 +241,11 @@ class Player:
                 return
 
     def read_declared(self, now: float) -> None:
+        changed_ns = (self.run / "mem").stat().st_mtime_ns
+        # A second change within one tick of the kernel's clock leaves the time as it is.
+        if changed_ns == self.declared_ns and time.time_ns() - changed_ns > 100_000_000:
+            return
+        self.declared_ns = changed_ns
         for name in os.listdir(self.run / "mem"):  # noqa: PTH208
             if not name.isdigit():
                 continue
@@ -260,6 +279,11 @@ class Player:
         return [f"proc\t{gpu}\t{pid}\t{int(mib * MIB) if known else -1}\t{kind}" for pid, mib, kind in rows]
 
     def write_state(self) -> None:
+        held = [[(one.pid, *one.mib.items()) for one in some] for some in (self.holders.values(), self.dead)]
+        if held == self.last_held:
+            return
+        self.last_held = held
+        self.wanted = [self.wanted_mib(gpu) for gpu in range(len(self.config["gpus"]))]
         config = self.config
         lines = [f"driver\t{config['driver']}", f"nvml\t{config['nvml']}", f"cuda\t{config['cuda']}"]
         faults = list(config["faults"])
@@ -304,7 +328,7 @@ class Player:
         self.timeline.write(json.dumps(entry) + "\n")
 
     def count(self, now: float) -> None:
-        wanted = [self.wanted_mib(g) for g in range(len(self.config["gpus"]))]
+        wanted = self.wanted
         over = False
         for index, (gpu, mib) in enumerate(zip(self.config["gpus"], wanted, strict=True)):
             if mib + gpu["reserved_mib"] > gpu["total_mib"]:

@@ -126,10 +126,20 @@ def journal(unit: str | None = None, *options: str, lines: int = 1000) -> list[s
 
     journald reads what processes wrote when it comes to it; a line of our own behind theirs tells that it did.
     """
-    mark = f"{_MARKS}-{os.getpid()}-{next(_marks)}"
-    run("systemd-cat", f"--identifier={_MARKS}", "echo", mark, check=True)
     read = ("journalctl", "--user", "--no-pager", "--output=cat")
-    wait_until(lambda: mark in run(*read, "--lines=50", f"--identifier={_MARKS}").stdout.splitlines(), what="journald")
+
+    def caught_up() -> bool:
+        # On a busy machine journald can lose track of who wrote a line; then another one tells.
+        mark = f"{_MARKS}-{os.getpid()}-{next(_marks)}"
+        run("systemd-cat", f"--identifier={_MARKS}", "echo", mark, check=True)
+        until = time.monotonic() + 3.0
+        while time.monotonic() < until:
+            if mark in run(*read, "--lines=50", f"--identifier={_MARKS}").stdout.splitlines():
+                return True
+            time.sleep(0.02)
+        return False
+
+    wait_until(caught_up, what="journald")
     said = run(*read, f"--lines={lines}", *options, *(of_unit(unit) if unit else ())).stdout.splitlines()
     return [line for line in said if not line.startswith(_MARKS)]
 

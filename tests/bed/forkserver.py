@@ -87,24 +87,24 @@ def serve(session: pytest.Session, channel: socket.socket) -> None:
         nodeid, enter_pid, share = json.loads(line)
         child = os.fork()
         if child == 0:
-            _apart(partial(_enter, items[nodeid], enter_pid, Path(share)), Path(share))
+            output = os.open(Path(share) / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            _apart(partial(_enter, items[nodeid], enter_pid, output), output)
         _, status = os.waitpid(child, 0)
         channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-def _apart(what: Callable[[], int], share: Path) -> None:
-    """Does it and ends this process with its exit status; an exception is written to the output."""
+def _apart(what: Callable[[], int], output: int) -> None:
+    """Does it and ends this process with its exit status; an exception is written to `output`, open since before."""
     status = FAILED
     try:
         status = what()
     except BaseException:
-        with (share / OUTPUT).open("a") as output:
-            traceback.print_exc(file=output)
+        os.write(output, traceback.format_exc().encode(errors="replace"))
     finally:
         os._exit(status if status >= 0 else 128 - status)
 
 
-def _enter(item: pytest.Item, enter_pid: int, share: Path) -> int:
+def _enter(item: pytest.Item, enter_pid: int, output: int) -> int:
     """Joins the namespaces and the cgroup of the bed. The test runs in a child: only that is in the pid namespace."""
     cgroup = _body(enter_pid)
     inside = int((cgroup / "cgroup.procs").read_text().split()[0])
@@ -112,7 +112,6 @@ def _enter(item: pytest.Item, enter_pid: int, share: Path) -> int:
     environment = dict(entry.partition("=")[::2] for entry in entries if entry)
     user = (Path(f"/proc/{inside}").stat().st_uid, Path(f"/proc/{inside}").stat().st_gid)
     namespaces = [os.open(f"/proc/{inside}/ns/{name}", os.O_RDONLY) for name in NAMESPACES]
-    output = os.open(share / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     (cgroup / "cgroup.procs").write_text("0")
     libc = ctypes.CDLL(None, use_errno=True)
     for namespace in namespaces:
@@ -121,8 +120,7 @@ def _enter(item: pytest.Item, enter_pid: int, share: Path) -> int:
         os.close(namespace)
     child = os.fork()
     if child == 0:
-        inside_share = Path(environment["GPUMOD_BED_SHARE"])
-        _apart(partial(_run, item, user, environment, output, inside_share), inside_share)
+        _apart(partial(_run, item, user, environment, output), output)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -135,9 +133,10 @@ def _body(enter_pid: int) -> Path:
     raise FileNotFoundError(f"no cgroup of the bed {enter_pid}")
 
 
-def _run(item: pytest.Item, user: tuple[int, int], environment: dict[str, str], output: int, share: Path) -> int:
+def _run(item: pytest.Item, user: tuple[int, int], environment: dict[str, str], output: int) -> int:
     """Becomes what the bed's command would be, and runs the test. Returns what pytest would exit with."""
     uid, gid = user
+    share = Path(environment["GPUMOD_BED_SHARE"])
     os.setgroups([gid])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -112,12 +112,17 @@ def _enter(item: pytest.Item, enter_pid: int, output: int) -> int:
     environment = dict(entry.partition("=")[::2] for entry in entries if entry)
     user = (Path(f"/proc/{inside}").stat().st_uid, Path(f"/proc/{inside}").stat().st_gid)
     namespaces = [os.open(f"/proc/{inside}/ns/{name}", os.O_RDONLY) for name in NAMESPACES]
+    root = os.open(f"/proc/{inside}/root", os.O_RDONLY)
     (cgroup / "cgroup.procs").write_text("0")
     libc = ctypes.CDLL(None, use_errno=True)
     for namespace in namespaces:
         if libc.setns(namespace, 0):
             raise OSError(ctypes.get_errno(), "setns")
         os.close(namespace)
+    # A mount namespace's root is that of the machine, also where the bed was entered in a chroot.
+    os.fchdir(root)
+    os.chroot(".")
+    os.close(root)
     child = os.fork()
     if child == 0:
         _apart(partial(_run, item, user, environment, output), output)

@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from gpumod_tui.core.errors import ConfigInvalid, GpumodError
-from gpumod_tui.core.guarding import GUARD_SOCKET
-from gpumod_tui.core.plain_text import in_one_line
+from gpumod_tui.core.text import in_one_line
+from gpumod_tui.core.units.guard import GUARD_SOCKET
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +33,7 @@ def _port(text: str) -> int:
 
 def _serve(port: int | None) -> None:
     """Raises: GpumodError."""
-    from gpumod_tui.guard.serve import inherited_sockets, listen, run
+    from gpumod_tui.guard.server.serve import inherited_sockets, listen, run
     from gpumod_tui.wiring import real_host
 
     host = real_host()

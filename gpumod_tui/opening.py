@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from gpumod_tui.adapters.view_file import ViewFile
+    from gpumod_tui.adapters.files.view import ViewFile
     from gpumod_tui.core.events import Event
-    from gpumod_tui.core.history import History
     from gpumod_tui.core.host import Host
     from gpumod_tui.core.models import LogLine, LogPage, LogPlace
     from gpumod_tui.core.ports import Closeable
-    from gpumod_tui.core.results import ModeResult
+    from gpumod_tui.core.status.history import History
+    from gpumod_tui.core.switch.results import ModeResult
     from gpumod_tui.ui.options import ViewOptions
     from gpumod_tui.wiring import RealHost
 
@@ -59,12 +59,12 @@ def dashboard(
     import signal
     import socket
 
-    from gpumod_tui.core.box import managed_units
-    from gpumod_tui.core.elsewhere import SwitchWatch
     from gpumod_tui.core.events import SwitchEnded
-    from gpumod_tui.core.manager import Manager
-    from gpumod_tui.core.poller import Poller
-    from gpumod_tui.core.store import recorded_truth
+    from gpumod_tui.core.status.poller import Poller
+    from gpumod_tui.core.switch.manager import Manager
+    from gpumod_tui.core.switch.records import recorded_truth
+    from gpumod_tui.core.switch.watch import SwitchWatch
+    from gpumod_tui.core.units.managed import managed_units
     from gpumod_tui.ui import run_dashboard
 
     sinks: list[Callable[[Event], bool]] = []
@@ -133,13 +133,13 @@ class _JournalArchive:
         self._host = host
 
     def page(self, units: frozenset[str], place: LogPlace, *, later: bool, priority: int) -> LogPage:
-        from gpumod_tui.core.box import managed_units
+        from gpumod_tui.core.units.managed import managed_units
 
         wanted = units or managed_units(self._host)
         return self._host.journal.page(wanted, place, _PAGE_LINES, later=later, priority=priority)
 
     def save(self, path: Path, text: str, *, replace: bool) -> bool:
-        from gpumod_tui.adapters.saved_file import save_text
+        from gpumod_tui.adapters.files.atomic import save_text
 
         return save_text(path, text, replace=replace)
 

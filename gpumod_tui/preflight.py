@@ -5,7 +5,7 @@ import sys
 import threading
 from typing import Final
 
-from gpumod_tui.core.plain_text import in_one_line
+from gpumod_tui.core.text import in_one_line
 
 WATCHDOG_S: Final = 10.0
 """Without a sign of life for so long, the answer is no."""
@@ -55,7 +55,7 @@ def _decide(arguments: list[str], watchdog: Watchdog) -> int:
     if len(arguments) != 2 or arguments[0] != "--unit":
         say(3, "gpumod: refused: usage: gpumod preflight --unit UNIT")
         return 1
-    from gpumod_tui.core.admission import Refused
+    from gpumod_tui.core.admission.decide import Refused
     from gpumod_tui.wiring import real_host
 
     unit = arguments[1]

@@ -14,20 +14,20 @@ from gpumod_tui.core.host import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpumod_tui.adapters.mode_files import ModeFolder
-    from gpumod_tui.adapters.places import Places
-    from gpumod_tui.adapters.systemd import EitherWay
-    from gpumod_tui.adapters.unit_files import InstalledUnits
-    from gpumod_tui.adapters.view_file import ViewFile
-    from gpumod_tui.core.config import Config
-    from gpumod_tui.core.door import Door
-    from gpumod_tui.core.facts import Facts
-    from gpumod_tui.core.history import History
+    from gpumod_tui.adapters.files.paths import Places
+    from gpumod_tui.adapters.files.presets import ModeFolder
+    from gpumod_tui.adapters.files.view import ViewFile
+    from gpumod_tui.adapters.systemd.manager import EitherWay
+    from gpumod_tui.adapters.systemd.unit_files import InstalledUnits
+    from gpumod_tui.core.admission.controller import Door
+    from gpumod_tui.core.catalog.config import Config
+    from gpumod_tui.core.catalog.registry import ServiceRegistry
+    from gpumod_tui.core.doctor.facts import Facts
     from gpumod_tui.core.host import Host
-    from gpumod_tui.core.needs import NeedBook
     from gpumod_tui.core.ports import Drivers, Gpus, Journal, LoginModes, Processes, RenderUnit, Units
-    from gpumod_tui.core.registry import ServiceRegistry
-    from gpumod_tui.core.store import SwitchStore
+    from gpumod_tui.core.status.history import History
+    from gpumod_tui.core.switch.records import SwitchStore
+    from gpumod_tui.core.vram.requirements import NeedBook
     from gpumod_tui.demo.host import DemoHost
 
 ELSEWHERE_S = 120.0
@@ -92,14 +92,14 @@ class RealHost:
     @built_once
     def places(self) -> Places:
         """Raises: StateUnavailable."""
-        from gpumod_tui.adapters.places import find_places
+        from gpumod_tui.adapters.files.paths import find_places
 
         return find_places()
 
     @built_once
     def config(self) -> Config:
         """Raises: ConfigInvalid."""
-        from gpumod_tui.adapters.config_yaml import default_config, load_config
+        from gpumod_tui.adapters.files.config import default_config, load_config
 
         try:
             return load_config(self.places)
@@ -115,7 +115,7 @@ class RealHost:
     @built_once
     def registry(self) -> ServiceRegistry:
         """Raises: ConfigInvalid."""
-        from gpumod_tui.adapters.presets_yaml import load_registry
+        from gpumod_tui.adapters.files.presets import load_registry
 
         config = self.config
         try:
@@ -127,8 +127,8 @@ class RealHost:
 
     def reload(self) -> ServiceRegistry:
         """The settings, too; well under a millisecond where no file has changed. Raises: ConfigInvalid."""
-        from gpumod_tui.adapters.config_yaml import load_config
-        from gpumod_tui.adapters.presets_yaml import load_registry
+        from gpumod_tui.adapters.files.config import load_config
+        from gpumod_tui.adapters.files.presets import load_registry
 
         config = load_config(self.places)
         registry = load_registry(self.places, config=config)
@@ -138,21 +138,21 @@ class RealHost:
     @built_once
     def mode_files(self) -> ModeFolder:
         """The user's own modes."""
-        from gpumod_tui.adapters.mode_files import ModeFolder
+        from gpumod_tui.adapters.files.presets import ModeFolder
 
         return ModeFolder(self.places.config / "presets")
 
     @built_once
     def gpus(self) -> Gpus:
         """NVML."""
-        from gpumod_tui.adapters.nvml import VRAMTracker
+        from gpumod_tui.adapters.nvml.gpus import VRAMTracker
 
         return VRAMTracker()
 
     @built_once
     def _systemd(self) -> EitherWay:
         """Raises: SystemdUnavailable."""
-        from gpumod_tui.adapters.systemd import connect_units
+        from gpumod_tui.adapters.systemd.manager import connect_units
 
         return connect_units()
 
@@ -164,60 +164,60 @@ class RealHost:
     @built_once
     def processes(self) -> Processes:
         """/proc."""
-        from gpumod_tui.adapters.procfs import ProcFs
+        from gpumod_tui.adapters.proc.processes import ProcFs
 
         return ProcFs(manager=lambda: self._systemd.control_group())
 
     @built_once
     def journal(self) -> Journal:
         """journald."""
-        from gpumod_tui.adapters.journal import JournalctlJournal
+        from gpumod_tui.adapters.journal.follow import JournalctlJournal
 
         return JournalctlJournal()
 
     @built_once
     def drivers(self) -> Drivers:
         """Servers."""
-        from gpumod_tui.adapters.drivers import drivers_over
+        from gpumod_tui.adapters.servers import drivers_over
 
         return drivers_over(lambda service_id: self.places.socket(service_id))
 
     @built_once
     def unit_files(self) -> InstalledUnits:
         """Installed units."""
-        from gpumod_tui.adapters.unit_files import InstalledUnits
+        from gpumod_tui.adapters.systemd.unit_files import InstalledUnits
 
         return InstalledUnits(self.places.units)
 
     @built_once
     def render_unit(self) -> RenderUnit:
         """Templates."""
-        from gpumod_tui.adapters.unit_render import render_unit
+        from gpumod_tui.adapters.systemd.render import render_unit
 
         return render_unit
 
     @built_once
     def facts(self) -> Facts:
         """What only the doctor asks."""
-        from gpumod_tui.adapters.box_facts import BoxFacts
+        from gpumod_tui.adapters.facts import BoxFacts
 
         return BoxFacts(lambda: self.places)
 
     @built_once
     def needs(self) -> NeedBook:
         """How much VRAM things take."""
-        from gpumod_tui.adapters.model_files import ModelFolder
-        from gpumod_tui.adapters.peaks import PeaksFile
-        from gpumod_tui.core.needs import NeedBook
+        from gpumod_tui.adapters.files.peaks import PeaksFile
+        from gpumod_tui.adapters.models.files import ModelFolder
+        from gpumod_tui.core.vram.requirements import NeedBook
 
         return NeedBook(ModelFolder(), PeaksFile(self.places.state, self.places.runtime), self.unit_files)
 
     @built_once
     def door(self) -> Door:
         """Admission, shared with all processes of the user. Raises: StateUnavailable."""
-        from gpumod_tui.adapters.ledger import FileLedger
-        from gpumod_tui.core.commitments import Asker
-        from gpumod_tui.core.door import Door
+        from gpumod_tui.adapters.files.ledger import FileLedger
+        from gpumod_tui.core.admission.commitments import Asker
+        from gpumod_tui.core.admission.controller import Door
 
         pid = os.getpid()
         return Door(self, FileLedger(self.places.runtime), Asker(pid, self.processes.start_time(pid) or 0))
@@ -225,15 +225,15 @@ class RealHost:
     @built_once
     def views(self) -> ViewFile:
         """How the dashboard was left."""
-        from gpumod_tui.adapters.view_file import ViewFile
+        from gpumod_tui.adapters.files.view import ViewFile
 
         return ViewFile(self.places.state)
 
     @built_once
     def login_mode(self) -> LoginModes:
         """The unit that switches to a mode at login."""
-        from gpumod_tui.adapters.config_yaml import record_folders
-        from gpumod_tui.adapters.login_mode import LoginModeUnit
+        from gpumod_tui.adapters.files.config import record_folders
+        from gpumod_tui.adapters.systemd.login import LoginModeUnit
 
         return LoginModeUnit(
             self.units,
@@ -246,7 +246,7 @@ class RealHost:
     @built_once
     def store(self) -> SwitchStore:
         """State on disk."""
-        from gpumod_tui.adapters.state_dir import StateDir
+        from gpumod_tui.adapters.files.state import StateDir
 
         return StateDir(self.places.state, self.places.runtime)
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
-from gpumod_tui.adapters.ledger import FileLedger
-from gpumod_tui.core.admission import Granted
-from gpumod_tui.core.commitments import UNIT_ITSELF, Asker
-from gpumod_tui.core.door import Door
+from gpumod_tui.adapters.files.ledger import FileLedger
+from gpumod_tui.core.admission.commitments import UNIT_ITSELF, Asker
+from gpumod_tui.core.admission.controller import Door
+from gpumod_tui.core.admission.decide import Granted
+from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.errors import GpuUnavailable, ServerError
 from gpumod_tui.core.host import Host, Settings
-from gpumod_tui.core.memory_settings import VARIABLE
 from gpumod_tui.core.models import (
     ActiveState,
     DriverKind,
@@ -30,9 +30,9 @@ from gpumod_tui.core.models import (
     Service,
     UnitState,
 )
-from gpumod_tui.core.need import Need, UnknownNeed
-from gpumod_tui.core.pins import VISIBLE
-from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.core.servers.memory_settings import VARIABLE
+from gpumod_tui.core.vram.drift import VISIBLE
+from gpumod_tui.core.vram.need import Need, UnknownNeed
 
 TOTAL: Final = 24
 RESERVED: Final = 1

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gpumod_tui.cli._install import Action, Entry
-from gpumod_tui.core.box import service_id
 from gpumod_tui.core.errors import UnitRefused
-from gpumod_tui.core.guarding import GUARD_SERVICE, GUARD_SOCKET, guarded_ports, is_guards, strangers
 from gpumod_tui.core.models import ActiveState, Listener
+from gpumod_tui.core.units.guard import GUARD_SERVICE, GUARD_SOCKET, guarded_ports, is_guards, strangers
+from gpumod_tui.core.units.managed import service_id
 
 if TYPE_CHECKING:
     from gpumod_tui.wiring import RealHost

@@ -9,10 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpumod_tui.adapters.unit_files import FileState
+from gpumod_tui.adapters.systemd.unit_files import FileState
 from gpumod_tui.core.errors import GpumodError, GpuUnavailable
-from gpumod_tui.core.guarding import GUARD_UNITS, guarded_ports
 from gpumod_tui.core.models import GpuReading, Service, UnitState
+from gpumod_tui.core.units.guard import GUARD_UNITS, guarded_ports
 
 if TYPE_CHECKING:
     from gpumod_tui.wiring import RealHost
@@ -114,7 +114,7 @@ def survey(host: RealHost, services: Sequence[Service], *, force: bool = False) 
 
 def survey_guard(host: RealHost, *, force: bool = False) -> list[Entry]:
     """The same for the guard's units; they are to go where no service of the catalog is guarded."""
-    from gpumod_tui.adapters.unit_render import render_guard
+    from gpumod_tui.adapters.systemd.render import render_guard
 
     wanted = render_guard(guarded_ports(host.registry.services.values()))
     found = []
@@ -141,7 +141,7 @@ def _read_gpus(host: RealHost, services: Iterable[Service]) -> tuple[GpuReading 
 
 
 def _entry(host: RealHost, service: Service, reading: GpuReading | None, reason: str, force: bool) -> Entry:
-    from gpumod_tui.adapters.unit_render import render_unit
+    from gpumod_tui.adapters.systemd.render import render_unit
 
     wanted, problem = None, ""
     try:
@@ -217,7 +217,7 @@ def apply(host: RealHost, entries: Sequence[Entry]) -> Applied:
 
     What fails is in `errors` and does not keep the rest from being done.
     """
-    from gpumod_tui.adapters.config_yaml import record_folders
+    from gpumod_tui.adapters.files.config import record_folders
     from gpumod_tui.cli._guard_units import bring_guard_up, take_guard_down
 
     if all_refused(entries):

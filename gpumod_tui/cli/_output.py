@@ -10,8 +10,8 @@ from typing import Any
 import click
 import msgspec
 
-from gpumod_tui.core.plain_text import harmless, in_one_line
-from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.core.catalog.registry import ServiceRegistry
+from gpumod_tui.core.text import harmless, in_one_line
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 

@@ -15,11 +15,10 @@ from gpumod_tui.cli._output import clock_time, is_terminal, print_json, say, war
 from gpumod_tui.core.errors import StateUnavailable
 from gpumod_tui.core.events import Event, Planned, StepEnded, StepProgress, StepStarted
 from gpumod_tui.core.host import Host
-from gpumod_tui.core.manager import Manager
-from gpumod_tui.core.plain_text import in_one_line
-from gpumod_tui.core.quantities import format_mib
-from gpumod_tui.core.records import SwitchError
-from gpumod_tui.core.results import ModeResult, Outcome, SwitchPlan
+from gpumod_tui.core.switch.manager import Manager
+from gpumod_tui.core.switch.records import SwitchError
+from gpumod_tui.core.switch.results import ModeResult, Outcome, SwitchPlan
+from gpumod_tui.core.text import format_mib, in_one_line
 
 _PENDING: Final = 1000
 """Pieces of text that wait for a terminal which does not read; what is over is dropped."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gpumod_tui.cli._output import is_terminal, print_json_line, say
-from gpumod_tui.core.plain_text import in_one_line
+from gpumod_tui.core.text import in_one_line
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 

@@ -11,7 +11,7 @@ import click
 
 from gpumod_tui.cli._options import FiniteRange, view_flags
 from gpumod_tui.cli._output import json_option, print_json, print_table
-from gpumod_tui.core.config import Theme
+from gpumod_tui.core.catalog.config import Theme
 from gpumod_tui.core.errors import ConfigInvalid, StateUnavailable
 from gpumod_tui.ui import can_show
 from gpumod_tui.ui.options import ViewOptions
@@ -19,10 +19,10 @@ from gpumod_tui.ui.options import ViewOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpumod_tui.adapters.view_file import ViewFile
-    from gpumod_tui.core.history import History
+    from gpumod_tui.adapters.files.view import ViewFile
     from gpumod_tui.core.host import Host
-    from gpumod_tui.core.results import ModeResult
+    from gpumod_tui.core.status.history import History
+    from gpumod_tui.core.switch.results import ModeResult
 
 
 def chosen(

@@ -7,8 +7,7 @@ from typing import Final
 import click
 
 from gpumod_tui.cli._output import json_option, print_json, say
-from gpumod_tui.core.facts import InstalledUnit
-from gpumod_tui.core.findings import Finding, Severity
+from gpumod_tui.core.doctor.facts import Finding, InstalledUnit, Severity
 from gpumod_tui.core.models import Service
 from gpumod_tui.wiring import RealHost, real_host
 
@@ -20,7 +19,7 @@ _TITLES: Final = {Severity.ERROR: "Errors", Severity.WARNING: "Warnings", Severi
 @click.pass_context
 def doctor(context: click.Context, *, as_json: bool) -> None:
     """Check the box: what is wrong, why that matters, what to do. Exit 1: there are errors."""
-    from gpumod_tui.core.doctor import Doctor
+    from gpumod_tui.core.doctor.run import Doctor
 
     host = real_host()
     found = Doctor(host, host.facts, lambda services: _installed(host, services)).examine()
@@ -56,8 +55,8 @@ def _installed(host: RealHost, services: Sequence[Service]) -> list[InstalledUni
 
 
 def _guards(host: RealHost, services: Sequence[Service]) -> list[InstalledUnit]:
-    from gpumod_tui.adapters.unit_render import render_guard
-    from gpumod_tui.core.guarding import guarded_ports
+    from gpumod_tui.adapters.systemd.render import render_guard
+    from gpumod_tui.core.units.guard import guarded_ports
 
     files = host.unit_files
     return [

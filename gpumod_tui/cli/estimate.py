@@ -7,11 +7,11 @@ import click
 
 from gpumod_tui.cli._output import json_option, print_json, print_table, say
 from gpumod_tui.core.errors import ConfigInvalid, ModelFileInvalid
-from gpumod_tui.core.estimate import estimate
-from gpumod_tui.core.kv_cache import KV_TYPES
-from gpumod_tui.core.load_settings import DEFAULT_CONTEXT, LoadSettings
-from gpumod_tui.core.need import FILE_FACTOR
-from gpumod_tui.core.quantities import format_mib
+from gpumod_tui.core.text import format_mib
+from gpumod_tui.core.vram.estimate import estimate
+from gpumod_tui.core.vram.estimate.kv_cache import KV_TYPES
+from gpumod_tui.core.vram.estimate.options import DEFAULT_CONTEXT, LoadSettings
+from gpumod_tui.core.vram.need import FILE_FACTOR
 
 
 @click.command("estimate")
@@ -46,7 +46,7 @@ def command(
 
     FILE.gguf may be one of several parts: all of them count.
     """
-    from gpumod_tui.adapters.model_files import ModelFolder, model_file
+    from gpumod_tui.adapters.models.files import ModelFolder, model_file
 
     found = model_file(file, projector)
     if found is None:

@@ -10,16 +10,14 @@ import click
 from gpumod_tui.cli._options import FiniteRange, timeout_option
 from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, say, warn, warn_of_presets
 from gpumod_tui.cli._switching import run_switch, tell_plan
-from gpumod_tui.core.box import read_gpus
 from gpumod_tui.core.errors import GpumodError, ModeRefused, ModeTaken
 from gpumod_tui.core.host import Host
-from gpumod_tui.core.login_mode import LOGIN_UNIT, LoginMode
-from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.models import BLANK, Mode
-from gpumod_tui.core.plain_text import in_one_line
-from gpumod_tui.core.quantities import format_gib
-from gpumod_tui.core.records import HISTORY_LENGTH, SwitchRecord
-from gpumod_tui.core.store import recorded_truth
+from gpumod_tui.core.switch.manager import Manager
+from gpumod_tui.core.switch.records import HISTORY_LENGTH, SwitchRecord, recorded_truth
+from gpumod_tui.core.text import format_gib, in_one_line
+from gpumod_tui.core.units.login import LOGIN_UNIT, LoginMode
+from gpumod_tui.core.units.managed import read_gpus
 from gpumod_tui.wiring import real_host
 
 GPUS_POLL_S: Final = 1.0

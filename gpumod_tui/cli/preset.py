@@ -11,7 +11,7 @@ from gpumod_tui.cli._output import json_option, print_json, print_table, say, wa
 from gpumod_tui.core.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.registry import ServiceRegistry
+    from gpumod_tui.core.catalog.registry import ServiceRegistry
 
 
 @click.group()
@@ -49,7 +49,7 @@ def list_(as_json: bool) -> None:
 def schema(as_json: bool) -> None:
     """Print the JSON schema of preset files, for editors."""
     del as_json  # it is JSON either way
-    from gpumod_tui.core.preset_schema import json_schema
+    from gpumod_tui.core.catalog.schema import json_schema
 
     print_json(json_schema())
 
@@ -60,8 +60,8 @@ def schema(as_json: bool) -> None:
 @click.pass_context
 def check(context: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """Say everything that is wrong with FILEs, or with all presets. A folder stands for the files below it."""
-    from gpumod_tui.adapters.presets_yaml import check_files
-    from gpumod_tui.core.box import read_gpus
+    from gpumod_tui.adapters.files.presets import check_files
+    from gpumod_tui.core.units.managed import read_gpus
     from gpumod_tui.wiring import real_host
 
     missing = [str(path) for path in files if not path.exists()]

@@ -9,11 +9,11 @@ import click
 from gpumod_tui.cli._options import timeout_option
 from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, say, warn, warn_of_presets
 from gpumod_tui.cli._switching import run_switch
-from gpumod_tui.core.acts import UnitAct, Verb
 from gpumod_tui.core.errors import SystemdUnavailable
-from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.models import LogLine, ServiceView
-from gpumod_tui.core.quantities import format_mib
+from gpumod_tui.core.switch.manager import Manager
+from gpumod_tui.core.text import format_mib
+from gpumod_tui.core.units.actions import UnitAct, Verb
 from gpumod_tui.wiring import real_host
 
 

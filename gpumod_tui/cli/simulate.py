@@ -10,13 +10,12 @@ import click
 
 from gpumod_tui.cli._options import FiniteRange
 from gpumod_tui.cli._output import json_option, print_json, say, warn
-from gpumod_tui.core.commitments import name_open
-from gpumod_tui.core.quantities import GIB, format_mib
-from gpumod_tui.core.simulation import LEAST_GIB, MOST_GIB, MOST_GPUS
+from gpumod_tui.core.admission.commitments import name_open
+from gpumod_tui.core.switch.simulate import LEAST_GIB, MOST_GIB, MOST_GPUS
+from gpumod_tui.core.text import GIB, format_mib
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.simulate import WhatIf
-    from gpumod_tui.core.simulation import GpuSum, Share, Simulation
+    from gpumod_tui.core.switch.simulate import GpuSum, Share, Simulation, WhatIf
 
 NO_ROOM: Final = 3
 
@@ -73,7 +72,7 @@ def simulate_services(*, service_ids: tuple[str, ...], beside: bool, gpu_gib: tu
 
 
 def _look(gpu_gib: tuple[float, ...]) -> WhatIf:
-    from gpumod_tui.core.simulate import imagine, look_around
+    from gpumod_tui.core.switch.simulate import imagine, look_around
     from gpumod_tui.wiring import real_host
 
     host = real_host()
@@ -135,7 +134,7 @@ def as_document(what_if: WhatIf, found: Simulation) -> Mapping[str, Any]:
 
 
 def _lines(what_if: WhatIf, found: Simulation, title: str) -> Iterable[str]:
-    from gpumod_tui.core.simulation import sentences
+    from gpumod_tui.core.switch.simulate import sentences
 
     extra = [name for name in found.services if name not in found.chosen]
     yield f"what if {title}" + (f", with {', '.join(extra)} that they depend on" if extra else "")

@@ -8,12 +8,12 @@ import click
 from gpumod_tui.cli._options import FiniteRange
 from gpumod_tui.cli._output import clock_time, json_option, print_json, say, table_lines, warn_of_presets
 from gpumod_tui.core.errors import StateUnavailable
-from gpumod_tui.core.measuring import note_services
-from gpumod_tui.core.mode_truth import Recorded
 from gpumod_tui.core.models import ActiveState, GpuSample, ModelStatus, ModeTruth, ModeView, ServiceView, Snapshot
-from gpumod_tui.core.quantities import format_gib
-from gpumod_tui.core.snapshot import take_snapshot
-from gpumod_tui.core.store import StoredState, recorded_truth
+from gpumod_tui.core.status.mode_status import Recorded
+from gpumod_tui.core.status.snapshot import take_snapshot
+from gpumod_tui.core.switch.records import StoredState, recorded_truth
+from gpumod_tui.core.text import format_gib
+from gpumod_tui.core.vram.measuring import note_services
 from gpumod_tui.wiring import RealHost, real_host
 
 

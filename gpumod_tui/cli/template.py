@@ -8,8 +8,8 @@ import click
 
 from gpumod_tui.cli._install import Action, Entry, all_refused, apply, orphans, survey, survey_guard
 from gpumod_tui.cli._output import json_option, print_json, print_table, say, say_text, warn, warn_of_presets
+from gpumod_tui.core.catalog.validation import nearest
 from gpumod_tui.core.errors import UnknownName
-from gpumod_tui.core.validation import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def list_(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Print the template NAME (the kind of server, `base`, or a unit of the guard)."""
-    from gpumod_tui.adapters.unit_render import template_names, template_text
+    from gpumod_tui.adapters.systemd.render import template_names, template_text
 
     wanted = name.removesuffix(".j2")
     wanted = wanted if wanted in template_names() else wanted.removesuffix(".service")
@@ -62,7 +62,7 @@ def show(name: str, as_json: bool) -> None:
 @json_option
 def generate(service_id: str, as_json: bool) -> None:
     """Print the unit of service ID as it would be installed."""
-    from gpumod_tui.adapters.unit_render import render_unit
+    from gpumod_tui.adapters.systemd.render import render_unit
     from gpumod_tui.core.errors import GpuUnavailable
     from gpumod_tui.wiring import real_host
 

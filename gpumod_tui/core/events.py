@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gpumod_tui.core.records import Level, Moment, SwitchRecord
-from gpumod_tui.core.results import ModeResult, SwitchPlan
+from gpumod_tui.core.switch.records import Level, Moment, SwitchRecord
+from gpumod_tui.core.switch.results import ModeResult, SwitchPlan
 
 
 class Step(StrEnum):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from gpumod_tui.core.guarding import GuardAction
-from gpumod_tui.core.quantities import MIB
+from gpumod_tui.core.text import MIB
+from gpumod_tui.core.units.guard import GuardAction
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.door import Door
-    from gpumod_tui.core.needs import NeedBook
+    from gpumod_tui.core.admission.controller import Door
+    from gpumod_tui.core.catalog.registry import ServiceRegistry
     from gpumod_tui.core.ports import (
         Clock,
         Drivers,
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         UnitFiles,
         Units,
     )
-    from gpumod_tui.core.registry import ServiceRegistry
-    from gpumod_tui.core.store import SwitchStore
+    from gpumod_tui.core.switch.records import SwitchStore
+    from gpumod_tui.core.vram.requirements import NeedBook
 
 
 @dataclass(frozen=True, slots=True)

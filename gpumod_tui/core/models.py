@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.commitments import Refusal
+    from gpumod_tui.core.admission.commitments import Refusal
 
 BLANK: Final = "blank"
 """The built-in, empty mode."""

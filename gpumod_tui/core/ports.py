@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from gpumod_tui.core.login_mode import LoginMode
-from gpumod_tui.core.model_file import ModelFile, ModelHeader
 from gpumod_tui.core.models import (
     GpuReading,
     Listener,
@@ -20,7 +18,9 @@ from gpumod_tui.core.models import (
     Service,
     UnitState,
 )
-from gpumod_tui.core.peaks import PeakKey
+from gpumod_tui.core.units.login import LoginMode
+from gpumod_tui.core.vram.estimate.model_file import ModelFile, ModelHeader
+from gpumod_tui.core.vram.peaks import PeakKey
 
 
 class Closeable(Protocol):

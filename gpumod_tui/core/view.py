@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gpumod_tui.core.config import Theme
+from gpumod_tui.core.catalog.config import Theme
 
 
 @dataclass(frozen=True, slots=True)

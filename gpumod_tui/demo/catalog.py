@@ -3,9 +3,9 @@
 from dataclasses import replace
 from types import MappingProxyType
 
+from gpumod_tui.core.catalog.registry import BLANK_MODE, ServiceRegistry
 from gpumod_tui.core.models import DriverKind, Mode, Service
-from gpumod_tui.core.quantities import MIB
-from gpumod_tui.core.registry import BLANK_MODE, ServiceRegistry
+from gpumod_tui.core.text import MIB
 
 SERVICES = (
     Service(

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Callable, Iterable
 
-from gpumod_tui.core.commitments import Asker
-from gpumod_tui.core.door import Door
+from gpumod_tui.core.admission.commitments import Asker
+from gpumod_tui.core.admission.controller import Door
+from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.host import Settings
 from gpumod_tui.core.models import Listener, Service, Xid
-from gpumod_tui.core.needs import NeedBook
 from gpumod_tui.core.ports import Clock
-from gpumod_tui.core.quantities import MIB
-from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.core.text import MIB
+from gpumod_tui.core.vram.requirements import NeedBook
 from gpumod_tui.demo.activity import Activity, Pulse
 from gpumod_tui.demo.catalog import demo_registry
 from gpumod_tui.demo.clock import PlayedClock

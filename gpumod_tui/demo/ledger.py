@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpumod_tui.core.commitments import LedgerState
+from gpumod_tui.core.admission.commitments import LedgerState
 from gpumod_tui.core.errors import ModelFileInvalid
-from gpumod_tui.core.model_file import ModelFile, ModelHeader
 from gpumod_tui.core.models import Service
-from gpumod_tui.core.peaks import PeakKey
+from gpumod_tui.core.vram.estimate.model_file import ModelFile, ModelHeader
+from gpumod_tui.core.vram.peaks import PeakKey
 
 
 class MemoryLedger:

@@ -3,9 +3,9 @@
 from typing import Final
 
 from gpumod_tui.core.events import SwitchSeen
-from gpumod_tui.core.history import History
-from gpumod_tui.core.mode_truth import Recorded
-from gpumod_tui.core.snapshot import take_snapshot
+from gpumod_tui.core.status.history import History
+from gpumod_tui.core.status.mode_status import Recorded
+from gpumod_tui.core.status.snapshot import take_snapshot
 from gpumod_tui.demo.clock import RunningClock
 from gpumod_tui.demo.host import DemoHost
 from gpumod_tui.demo.others import SWITCHED_AGO_S, past

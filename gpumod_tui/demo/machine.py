@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 
 from gpumod_tui.core.models import ActiveState, DriverKind, Health, Probe, Service, UnitState
-from gpumod_tui.core.quantities import MIB
+from gpumod_tui.core.text import MIB
 from gpumod_tui.demo import phrases
 from gpumod_tui.demo.journal import DemoJournal
 from gpumod_tui.demo.script import Script, default_script

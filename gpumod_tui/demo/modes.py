@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.models import Mode
-from gpumod_tui.core.registry import ServiceRegistry
 
 FOLDER: Final = Path("/played/presets")
 """No file is written there or anywhere."""

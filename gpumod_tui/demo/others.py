@@ -5,11 +5,10 @@ import threading
 from dataclasses import replace
 from typing import Final
 
-from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.models import LogLine
-from gpumod_tui.core.records import StepRecord, SwitchError, SwitchRecord
-from gpumod_tui.core.results import ModeResult, Outcome
-from gpumod_tui.core.store import StoredState
+from gpumod_tui.core.switch.manager import Manager
+from gpumod_tui.core.switch.records import StepRecord, StoredState, SwitchError, SwitchRecord
+from gpumod_tui.core.switch.results import ModeResult, Outcome
 from gpumod_tui.demo.host import DemoHost
 from gpumod_tui.demo.store import MemoryLock, MemoryStore
 

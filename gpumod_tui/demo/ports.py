@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from signal import SIGKILL
 
 from gpumod_tui.core.errors import GpuUnavailable, NotPermitted, SystemdUnavailable, UnitMissing, UnitRefused
-from gpumod_tui.core.guarding import GUARD_SOCKET
 from gpumod_tui.core.models import (
     ActiveState,
     GpuProcess,
@@ -17,7 +16,8 @@ from gpumod_tui.core.models import (
     Service,
     UnitState,
 )
-from gpumod_tui.core.quantities import GIB
+from gpumod_tui.core.text import GIB
+from gpumod_tui.core.units.guard import GUARD_SOCKET
 from gpumod_tui.demo.machine import Machine
 from gpumod_tui.demo.unit_text import unit_text
 from gpumod_tui.demo.world import OPERATOR, RESERVED_BYTES, TOTAL_BYTES, Card, World

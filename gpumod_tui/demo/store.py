@@ -6,11 +6,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from gpumod_tui.core.login_mode import LoginMode
-from gpumod_tui.core.mode_truth import Recorded
 from gpumod_tui.core.ports import Clock
-from gpumod_tui.core.records import HISTORY_LENGTH, Moment, SwitchHistory, SwitchRecord
-from gpumod_tui.core.store import StoredState
+from gpumod_tui.core.status.mode_status import Recorded
+from gpumod_tui.core.switch.records import HISTORY_LENGTH, Moment, StoredState, SwitchHistory, SwitchRecord
+from gpumod_tui.core.units.login import LoginMode
 
 
 class MemoryLock:

@@ -1,7 +1,7 @@
 """The played unit files: short, and one line older than their presets."""
 
 from gpumod_tui.core.models import DriverKind, GpuReading, Service
-from gpumod_tui.core.unit_text import stamped
+from gpumod_tui.core.units.unit_file import stamped
 
 _PROGRAMS = {DriverKind.LLAMACPP: "llama-server", DriverKind.VLLM: "vllm serve", DriverKind.FASTAPI: "uvicorn"}
 

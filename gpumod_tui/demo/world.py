@@ -11,7 +11,7 @@ from typing import Final
 
 from gpumod_tui.core.models import Xid
 from gpumod_tui.core.ports import Clock
-from gpumod_tui.core.quantities import MIB
+from gpumod_tui.core.text import MIB
 
 OPERATOR: Final = "op"
 """Who plays."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpumod_tui.core.history import History
-    from gpumod_tui.core.registry import ServiceRegistry
+    from gpumod_tui.core.catalog.registry import ServiceRegistry
+    from gpumod_tui.core.status.history import History
     from gpumod_tui.core.view import View
-    from gpumod_tui.ui.commands import Archive, Commands, EventConnect, JournalFollow, Snapshots
+    from gpumod_tui.ui.backend import Archive, Commands, EventConnect, JournalFollow, Snapshots
     from gpumod_tui.ui.options import ViewOptions
+
 
 LOST_EXIT = 129
 """The terminal was lost or a signal ended the view."""
@@ -67,7 +68,7 @@ def run_dashboard(
 def key_table() -> "list[tuple[str, list[str], str]]":
     """Id, keys and what they do, of everything that `keys` in config.yaml may change."""
     from gpumod_tui.ui.app import GpumodApp
-    from gpumod_tui.ui.bound import scopes
-    from gpumod_tui.ui.keymap import told
+    from gpumod_tui.ui.keys.keymap import told
+    from gpumod_tui.ui.keys.scopes import scopes
 
     return told(scopes(GpumodApp))

@@ -14,35 +14,34 @@ from textual.events import Key
 from textual.screen import Screen
 from textual.widgets import Input
 
-from gpumod_tui.core.config import Theme
+from gpumod_tui.core.catalog.config import Theme
+from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.events import ActEnded, Event
-from gpumod_tui.core.history import History
 from gpumod_tui.core.models import Snapshot
-from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.core.status.history import History
 from gpumod_tui.core.view import View
-from gpumod_tui.ui.cells import Cells
-from gpumod_tui.ui.commands import Archive, Commands, EventConnect, JournalFollow, Snapshots
-from gpumod_tui.ui.dressed_app import DressedApp
-from gpumod_tui.ui.errands import Errand, ErrandDone, errand
-from gpumod_tui.ui.logdesk import LogDesk
-from gpumod_tui.ui.logfeed import LogFeed
-from gpumod_tui.ui.logmessages import ChooseUnits, LogRead, LogSaved, SaveLog, WantLog
+from gpumod_tui.ui.backend import Archive, Commands, EventConnect, JournalFollow, Snapshots, looking_only
+from gpumod_tui.ui.background import Errand, ErrandDone, errand
+from gpumod_tui.ui.base_app import DressedApp
+from gpumod_tui.ui.common.confirm import LeaveScreen, leave_screen
+from gpumod_tui.ui.dashboard.screen import Dashboard
+from gpumod_tui.ui.journal.controller import LogDesk
+from gpumod_tui.ui.journal.follow import LogFeed
+from gpumod_tui.ui.journal.messages import ChooseUnits, LogRead, LogSaved, SaveLog, WantLog
 from gpumod_tui.ui.messages import Ask, CatalogChanged, EndWish, Fault, ManagerEvent, PlanMade, SnapshotTaken, UnitWish
-from gpumod_tui.ui.notices import Notice, bad_end, failures
+from gpumod_tui.ui.modes.live_fit import LookingScreen
+from gpumod_tui.ui.modes.picker import ModePicker
+from gpumod_tui.ui.notifications import Notice, bad_end, failures
 from gpumod_tui.ui.options import ViewOptions
-from gpumod_tui.ui.palette import UnitColours
-from gpumod_tui.ui.progress import Progress
-from gpumod_tui.ui.progress import title as switch_title
-from gpumod_tui.ui.read_only import looking_only
-from gpumod_tui.ui.screens.commands import CommandScreen
-from gpumod_tui.ui.screens.dashboard import Dashboard
-from gpumod_tui.ui.screens.looking import LookingScreen
-from gpumod_tui.ui.screens.mode_picker import ModePicker
-from gpumod_tui.ui.screens.words import LeaveScreen, leave_screen
-from gpumod_tui.ui.switch_desk import GUARD_S, SwitchDesk
-from gpumod_tui.ui.unit_desk import UnitDesk
-from gpumod_tui.ui.widgets.units import UnitTable
+from gpumod_tui.ui.palette.screen import CommandScreen
+from gpumod_tui.ui.switch.controller import GUARD_S, SwitchDesk
+from gpumod_tui.ui.switch.progress import Progress
+from gpumod_tui.ui.switch.progress import title as switch_title
+from gpumod_tui.ui.terminal.cell_diff import Cells
+from gpumod_tui.ui.theme.styles import UnitColours
+from gpumod_tui.ui.units.controller import UnitDesk
+from gpumod_tui.ui.units.pane import UnitTable
 
 DEFAULTS: Final = ViewOptions()
 FLUSH_S: Final = 0.33

@@ -2,10 +2,10 @@
 
 from textual.message import Message
 
+from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.events import Event
 from gpumod_tui.core.models import BLANK, Snapshot
-from gpumod_tui.core.registry import ServiceRegistry
-from gpumod_tui.core.results import SwitchPlan
+from gpumod_tui.core.switch.results import SwitchPlan
 
 
 class SnapshotTaken(Message):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from gpumod_tui.core.config import Confirm, Theme
+from gpumod_tui.core.catalog.config import Confirm, Theme
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-from gpumod_tui.core.history import History
-from gpumod_tui.core.registry import ServiceRegistry
+from gpumod_tui.core.catalog.registry import ServiceRegistry
+from gpumod_tui.core.status.history import History
 from gpumod_tui.core.view import View
 from gpumod_tui.ui.app import GpumodApp
-from gpumod_tui.ui.commands import Archive, Commands, EventConnect, JournalFollow, Snapshots
-from gpumod_tui.ui.driver import SurvivingDriver
-from gpumod_tui.ui.logtext import harmless
+from gpumod_tui.ui.backend import Archive, Commands, EventConnect, JournalFollow, Snapshots
+from gpumod_tui.ui.journal.sanitize import harmless
 from gpumod_tui.ui.messages import Fault
 from gpumod_tui.ui.options import ViewOptions
-from gpumod_tui.ui.progress import title
+from gpumod_tui.ui.switch.progress import title
+from gpumod_tui.ui.terminal.driver import SurvivingDriver
 
 _ENDS: Final = (signal.SIGHUP, signal.SIGTERM)
 _TEXTUALS: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)

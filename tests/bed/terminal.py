@@ -14,7 +14,7 @@ from types import TracebackType
 
 import pytest
 
-from gpumod_tui.ui.switch_desk import GUARD_S
+from gpumod_tui.ui.switch.controller import GUARD_S
 from tests.bed.host import wait_until
 
 KITTY_ESCAPE = ("-H", "1b", "5b", "32", "37", "75")

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gpumod_tui.adapters.gguf import read_header
+from gpumod_tui.adapters.models.gguf import read_header
 from tests.bench.measuring import in_turns, told
 from tests.unit._gguf_files import BASE, write_gguf
 

@@ -16,8 +16,8 @@ import time
 from gpumod_tui.core.models import LogLine
 from gpumod_tui.ui.app import FLUSH_S
 from tests.ui.counted import CountedApp, written
+from tests.ui.dashboard.test_screens import shown
 from tests.ui.played import Box
-from tests.ui.test_screens import shown
 
 SIZE = (120, 40)
 PATTERNS = ("", "task.*[13]$|tokens", "(a|aa)+$", "((.{1,30}){1,30})c")

@@ -12,8 +12,8 @@ from typing import Any
 from textual._compositor import CompositorUpdate
 
 from tests.ui.counted import CountedApp, written
+from tests.ui.dashboard.test_screens import shown
 from tests.ui.played import a_long_day
-from tests.ui.test_screens import shown
 
 SIZE = (120, 40)
 

@@ -13,31 +13,32 @@ from unittest.mock import patch
 from textual import events
 from textual.pilot import Pilot
 
-from gpumod_tui.core import probing, snapshot
-from gpumod_tui.core.acts import Act
-from gpumod_tui.core.closer_look import ModelChoice, ProcessView, UnitDetails
+from gpumod_tui.core.catalog.modes import ModeSaved
+from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.events import Event
-from gpumod_tui.core.history import History
-from gpumod_tui.core.login_mode import LoginMode
-from gpumod_tui.core.manager import Manager
-from gpumod_tui.core.marks import Mark, MarkKind
-from gpumod_tui.core.mode_editing import ModeSaved
-from gpumod_tui.core.mode_truth import Recorded
 from gpumod_tui.core.models import LogLine, Mode, Snapshot
-from gpumod_tui.core.quantities import MIB
-from gpumod_tui.core.records import SwitchHistory, SwitchRecord
-from gpumod_tui.core.registry import ServiceRegistry
-from gpumod_tui.core.results import GpuArithmetic, SwitchPlan
-from gpumod_tui.core.simulate import WhatIf
-from gpumod_tui.core.snapshot import take_snapshot
+from gpumod_tui.core.status import probes as probing
+from gpumod_tui.core.status import snapshot
+from gpumod_tui.core.status.details import ModelChoice, ProcessView, UnitDetails
+from gpumod_tui.core.status.history import History
+from gpumod_tui.core.status.markers import Mark, MarkKind
+from gpumod_tui.core.status.mode_status import Recorded
+from gpumod_tui.core.status.snapshot import take_snapshot
+from gpumod_tui.core.switch.manager import Manager
+from gpumod_tui.core.switch.records import SwitchHistory, SwitchRecord
+from gpumod_tui.core.switch.results import GpuArithmetic, SwitchPlan
+from gpumod_tui.core.switch.simulate import WhatIf
+from gpumod_tui.core.text import MIB
+from gpumod_tui.core.units.actions import Act
+from gpumod_tui.core.units.login import LoginMode
 from gpumod_tui.core.view import View
 from gpumod_tui.demo.clock import PlayedClock
 from gpumod_tui.demo.host import DemoHost
 from gpumod_tui.ui.app import DEFAULTS, GpumodApp
-from gpumod_tui.ui.commands import Archive
+from gpumod_tui.ui.backend import Archive
+from gpumod_tui.ui.common.row_widget import Painted
 from gpumod_tui.ui.options import ViewOptions
-from gpumod_tui.ui.widgets.painted import Painted
 
 GLM = "GLM-4.7-Flash-UD-Q4_K_XL"
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 import cairosvg
 from textual.pilot import Pilot
 
-from gpumod_tui.core.config import Theme
+from gpumod_tui.core.catalog.config import Theme
 from gpumod_tui.ui.app import DEFAULTS
 from gpumod_tui.ui.options import ViewOptions
+from tests.ui.dashboard.test_screens import begin, shown
 from tests.ui.pictures import picture
 from tests.ui.played import Box, a_long_day, until
-from tests.ui.test_screens import begin, shown
 
 Scene = Callable[[Box, Pilot[Any]], Awaitable[None]]
 FOLDER = Path(__file__).parents[2] / "screenshots"

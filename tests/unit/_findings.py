@@ -5,14 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpumod_tui.adapters.box_facts import BoxFacts
-from gpumod_tui.adapters.places import Places
-from gpumod_tui.core.facts import (
-    Condition,
-    InstalledUnit,
-    LoadedUnit,
-)
-from gpumod_tui.core.findings import Finding, Severity
+from gpumod_tui.adapters.facts import BoxFacts
+from gpumod_tui.adapters.files.paths import Places
+from gpumod_tui.core.doctor.facts import Condition, Finding, InstalledUnit, LoadedUnit, Severity
 
 GPUMOD = "/opt/gpumod/bin/gpumod"
 UNIFIED = "GGML_CUDA_ENABLE_UNIFIED_MEMORY"

@@ -11,7 +11,10 @@ TERMINAL = {"textual", "rich"}
 FOR_OTHERS = {"httpx", "aiohttp", "asyncio"}
 RENDERING = {"jinja2"}
 YAML = {"yaml"}
-PLANNING = {f"gpumod_tui.core.{name}" for name in ("manager", "planner", "poller", "ports", "results", "survey")}
+PLANNING = {
+    f"gpumod_tui.core.{name}"
+    for name in ("observation", "ports", "status.poller", "switch.manager", "switch.plan", "switch.results")
+}
 
 COMMAND = """
 import os, sys
@@ -69,7 +72,7 @@ def test_a_command_imports_only_what_it_needs(command: str, late: set[str], tmp_
 
 
 def test_the_guard_keeps_nothing_of_the_command_line_in_memory(tmp_path: Path) -> None:
-    loaded = modules_after("import gpumod_tui.guard_service, gpumod_tui.guard.serve", folder=tmp_path)
+    loaded = modules_after("import gpumod_tui.guard_service, gpumod_tui.guard.server.serve", folder=tmp_path)
     assert not loaded & (TERMINAL | RENDERING | YAML | PLANNING | {"click", "gpumod_tui.cli", "httpx"})
 
 

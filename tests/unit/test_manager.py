@@ -7,18 +7,18 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from gpumod_tui.core import manager as module
-from gpumod_tui.core.admission import Granted, Refused
-from gpumod_tui.core.commitments import LedgerState
+from gpumod_tui.core.admission.commitments import LedgerState
+from gpumod_tui.core.admission.decide import Granted, Refused
+from gpumod_tui.core.catalog.registry import BLANK_MODE, ServiceRegistry
 from gpumod_tui.core.errors import StateUnavailable
 from gpumod_tui.core.events import Event, Step, StepEnded, StepProgress, SwitchEnded
 from gpumod_tui.core.host import Host
-from gpumod_tui.core.manager import Manager
 from gpumod_tui.core.models import ActiveState, DriverKind, Listener, Mode, ModelState, ModelStatus, Service
-from gpumod_tui.core.quantities import MIB
-from gpumod_tui.core.registry import BLANK_MODE, ServiceRegistry
-from gpumod_tui.core.results import ModeResult, Outcome
-from gpumod_tui.core.router_limit import full_router
+from gpumod_tui.core.servers.llamacpp import full_router
+from gpumod_tui.core.switch import manager as module
+from gpumod_tui.core.switch.manager import Manager
+from gpumod_tui.core.switch.results import ModeResult, Outcome
+from gpumod_tui.core.text import MIB
 from gpumod_tui.demo.clock import PlayedClock
 from gpumod_tui.demo.host import DemoHost
 

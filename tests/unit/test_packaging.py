@@ -97,7 +97,7 @@ def test_documents_name_commands_and_options_that_are_there() -> None:
 
 
 def test_readme_tells_each_exit_code() -> None:
-    from gpumod_tui.core.results import EXIT_CODES
+    from gpumod_tui.core.switch.results import EXIT_CODES
 
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.M)}
     assert told == set(EXIT_CODES.values())
@@ -106,8 +106,8 @@ def test_readme_tells_each_exit_code() -> None:
 def test_every_field_of_a_preset_is_in_the_documents() -> None:
     import msgspec
 
-    from gpumod_tui.core.config import ConfigFile
-    from gpumod_tui.core.preset_schema import PRESETS, ModePreset
+    from gpumod_tui.core.catalog.config import ConfigFile
+    from gpumod_tui.core.catalog.schema import PRESETS, ModePreset
 
     told = set(re.findall(r"`([a-z][a-z0-9_]*)`", (ROOT / "docs" / "presets.md").read_text()))
     structs: list[type[msgspec.Struct]] = [ModePreset, ConfigFile, *PRESETS.values()]
@@ -120,8 +120,8 @@ def test_every_field_of_a_preset_is_in_the_documents() -> None:
 
 
 def test_documents_tell_no_field_of_a_preset_that_is_not_there() -> None:
-    from gpumod_tui.core.config import ConfigFile
-    from gpumod_tui.core.preset_schema import json_schema
+    from gpumod_tui.core.catalog.config import ConfigFile
+    from gpumod_tui.core.catalog.schema import json_schema
 
     fields = {"driver", *ConfigFile.__struct_encode_fields__}
     waiting: list[object] = [json_schema()]

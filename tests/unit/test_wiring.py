@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpumod_tui.core.config import Config
+from gpumod_tui.core.catalog.config import Config
 from gpumod_tui.core.errors import SystemdUnavailable
 from gpumod_tui.wiring import RealHost
 
@@ -37,7 +37,7 @@ def test_threads_that_ask_at_once_share_one_connection(monkeypatch: pytest.Monke
         built.append(object())
         return built[-1]
 
-    monkeypatch.setattr("gpumod_tui.adapters.systemd.connect_units", connect)
+    monkeypatch.setattr("gpumod_tui.adapters.systemd.manager.connect_units", connect)
     found = ask_at_once(RealHost())
     assert found == built * THREADS
 
@@ -47,10 +47,10 @@ def test_what_could_not_be_built_is_tried_again(monkeypatch: pytest.MonkeyPatch)
         raise SystemdUnavailable("no user bus")
 
     host = RealHost()
-    monkeypatch.setattr("gpumod_tui.adapters.systemd.connect_units", refuse)
+    monkeypatch.setattr("gpumod_tui.adapters.systemd.manager.connect_units", refuse)
     with pytest.raises(SystemdUnavailable):
         _ = host.units
-    monkeypatch.setattr("gpumod_tui.adapters.systemd.connect_units", lambda: "bus")
+    monkeypatch.setattr("gpumod_tui.adapters.systemd.manager.connect_units", lambda: "bus")
     assert host.units == "bus"  # type: ignore[comparison-overlap]
 
 

@@ -1,0 +1,1 @@
+"""Files of the user: presets, settings, state, ledger, locks."""

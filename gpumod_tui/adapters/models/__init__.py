@@ -1,0 +1,1 @@
+"""Model files: GGUF headers and where models lie."""

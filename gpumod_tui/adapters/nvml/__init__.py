@@ -1,0 +1,1 @@
+"""NVML: GPU readings, processes and events."""

@@ -1,0 +1,1 @@
+"""procfs: processes, cgroups and sockets."""

@@ -1,0 +1,1 @@
+"""The systemd user manager, unit files and their templates."""

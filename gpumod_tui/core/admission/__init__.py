@@ -1,0 +1,1 @@
+"""Admission control: whether an allocation may begin."""

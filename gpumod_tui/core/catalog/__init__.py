@@ -1,0 +1,1 @@
+"""Presets, modes and settings: their schema, parsing and validation."""

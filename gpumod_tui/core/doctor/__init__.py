@@ -1,0 +1,1 @@
+"""Diagnosis of the host: facts, checks and findings."""

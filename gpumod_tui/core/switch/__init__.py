@@ -1,0 +1,1 @@
+"""Switches: planning, execution, records."""

@@ -1,0 +1,1 @@
+"""Generated systemd units and actions on units."""

@@ -1,0 +1,1 @@
+"""How much memory a service needs: declared, measured or estimated."""

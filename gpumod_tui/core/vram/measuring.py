@@ -1,0 +1,15 @@
+"""What a snapshot shows of services counts as measured."""
+
+from gpumod_tui.core.host import Host
+from gpumod_tui.core.models import Snapshot
+from gpumod_tui.core.servers.memory_settings import VARIABLE
+
+
+def note_services(host: Host, snapshot: Snapshot) -> None:
+    """Take what each service holds now; of routers nothing, since guard and door tell their models apart."""
+    for view in snapshot.services:
+        pid = view.state.main_pid
+        if view.service is None or view.service.is_router or pid is None or not view.vram_by_gpu:
+            continue
+        settings = host.processes.variable(pid, VARIABLE)
+        host.needs.note(host.needs.unit_key(view.service, snapshot.gpus, settings), view.vram_by_gpu)

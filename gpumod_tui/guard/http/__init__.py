@@ -1,0 +1,1 @@
+"""Parsing and forwarding of HTTP requests and responses."""

@@ -1,0 +1,1 @@
+"""What the guard knows of llama.cpp routers."""

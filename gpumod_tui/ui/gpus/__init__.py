@@ -1,0 +1,1 @@
+"""The GPU pane: bars, the memory graph and its time axis."""

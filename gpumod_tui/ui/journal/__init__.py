@@ -1,0 +1,1 @@
+"""The journal pane: reading, buffering, searching and showing log lines."""

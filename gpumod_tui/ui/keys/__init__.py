@@ -1,0 +1,1 @@
+"""Key bindings: the keymap, hints, the footer and the help screen."""

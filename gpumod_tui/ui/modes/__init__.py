@@ -1,0 +1,1 @@
+"""The mode bar, the mode editor and the simulation screen."""

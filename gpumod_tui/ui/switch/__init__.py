@@ -1,0 +1,1 @@
+"""Plans, running switches and their history on screen."""

@@ -1,0 +1,1 @@
+"""The operator's terminal: what is written to it and what comes from it."""

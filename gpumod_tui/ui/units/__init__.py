@@ -1,0 +1,1 @@
+"""The unit table, its actions and a unit's details."""

@@ -18,8 +18,7 @@ from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.events import Event
 from gpumod_tui.core.models import LogLine, Mode, Snapshot
-from gpumod_tui.core.status import probes as probing
-from gpumod_tui.core.status import snapshot
+from gpumod_tui.core.status import probes, snapshot
 from gpumod_tui.core.status.details import ModelChoice, ProcessView, UnitDetails
 from gpumod_tui.core.status.history import History
 from gpumod_tui.core.status.markers import Mark, MarkKind
@@ -204,7 +203,7 @@ class _Inline(threading.Thread):
 def answered_at_once() -> Iterator[None]:
     """A played host keeps nobody waiting: minutes of film need no threads, which take longer than all else."""
     threads = SimpleNamespace(Thread=_Inline, Lock=threading.Lock)
-    with patch.object(snapshot, "threading", threads), patch.object(probing, "threading", threads):
+    with patch.object(snapshot, "threading", threads), patch.object(probes, "threading", threads):
         yield
 
 

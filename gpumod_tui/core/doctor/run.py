@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
-from gpumod_tui.core.doctor.checks import network as reach
-from gpumod_tui.core.doctor.checks import nvidia, session, units
+from gpumod_tui.core.doctor.checks import network, nvidia, session, units
 from gpumod_tui.core.doctor.facts import Facts, Finding, InstalledUnit, Severity, error, fine, warning
 from gpumod_tui.core.errors import GpumodError, GpuUnavailable
 from gpumod_tui.core.host import Host
@@ -105,9 +104,9 @@ class Doctor:
     # -- the checks ----------------------------------------------------------------------------------------------
 
     def _sockets(self) -> Iterator[Finding]:
-        yield from reach.check_sockets(self._pids(), self._facts.open_sockets, self._facts.command_of)
+        yield from network.check_sockets(self._pids(), self._facts.open_sockets, self._facts.command_of)
         guard = self._host.units.states([GUARD_SOCKET])[GUARD_SOCKET]
-        yield from reach.check_guard(self._guard(), is_up=guard.active_state is ActiveState.ACTIVE)
+        yield from network.check_guard(self._guard(), is_up=guard.active_state is ActiveState.ACTIVE)
 
     def _door(self) -> Iterator[Finding]:
         yield from units.check_door(self._installed(), self._loaded())
@@ -129,8 +128,8 @@ class Doctor:
 
     def _ports(self) -> Iterator[Finding]:
         installed = {one.service_id for one in self._installed() if one.is_there}
-        guarded = reach.ports_of(self._guard())
-        return reach.check_ports(self._services(), installed, guarded, self._host.processes.listeners)
+        guarded = network.ports_of(self._guard())
+        return network.check_ports(self._services(), installed, guarded, self._host.processes.listeners)
 
     def _nvidia(self) -> Iterator[Finding]:
         return nvidia.check_driver(self._reading(), self._facts.nvidia_module_version())

@@ -10,7 +10,6 @@ from gpumod_tui.core.admission.decide import Refused
 from gpumod_tui.core.models import Holder
 from gpumod_tui.core.text import MIB, mib
 from gpumod_tui.guard.admission import Switching
-from gpumod_tui.guard.http import responses as answers
 from gpumod_tui.guard.loads import Failed, Full, NotBegun
 from gpumod_tui.guard.server.metrics import Counts
 
@@ -81,7 +80,7 @@ def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = No
 
 def fault(status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """An error in llama-server's shape."""
-    return reply(answers.error(status, kind, message), status, headers)
+    return reply(error(status, kind, message), status, headers)
 
 
 def not_loaded() -> web.Response:
@@ -98,9 +97,9 @@ def refuse(outcome: NotBegun, counts: Counts, *, loaded: Sequence[tuple[str, str
     """Why a model is not there. `loaded`: (model, service) pairs that could be unloaded; `mode`: what makes room."""
     if isinstance(outcome, Refused):
         counts.refused("insufficient_vram")
-        retry = {"Retry-After": str(answers.SOON_S)} if outcome.may_pass else None
-        advice = answers.HOPELESS if outcome.is_hopeless else answers.advice(loaded, mode)
-        return reply(answers.refusal(outcome, advice=advice), 503, retry)
+        retry = {"Retry-After": str(SOON_S)} if outcome.may_pass else None
+        next_step = HOPELESS if outcome.is_hopeless else advice(loaded, mode)
+        return reply(refusal(outcome, advice=next_step), 503, retry)
     if isinstance(outcome, Switching):
         counts.refused("switch_in_progress")
         message = f"a switch to {outcome.target} is about to stop this server"
@@ -121,5 +120,5 @@ def refuse(outcome: NotBegun, counts: Counts, *, loaded: Sequence[tuple[str, str
     assert isinstance(outcome, Failed)
     if outcome.answer is not None:
         return reply(outcome.answer.body, outcome.answer.status)
-    retry = {"Retry-After": str(answers.SOON_S)} if outcome.may_pass else None
+    retry = {"Retry-After": str(SOON_S)} if outcome.may_pass else None
     return fault(outcome.status, outcome.kind, outcome.message, retry)

@@ -14,7 +14,7 @@ from gpumod_tui.core.errors import GpumodError
 from gpumod_tui.core.models import ModelStatus, Service
 from gpumod_tui.core.units.guard import GuardAction
 from gpumod_tui.guard.admission import Gate
-from gpumod_tui.guard.http import responses as answers
+from gpumod_tui.guard.http import responses
 from gpumod_tui.guard.http.body import checked_name, model_in
 from gpumod_tui.guard.http.forward import JSON_TYPE, forward, read_form, read_object
 from gpumod_tui.guard.http.head import BadRequest, given_key, join_target
@@ -213,7 +213,7 @@ class Front:
         if router.ends[name] == ends:
             return None
         text = f"model '{name}' was unloaded, or its process ended, while it was asked"
-        return fault(503, "interrupted", text, {"Retry-After": str(answers.SOON_S)})
+        return fault(503, "interrupted", text, {"Retry-After": str(responses.SOON_S)})
 
     async def _where(self, model: str, key: str, *, unknown: int = 400, fresh: bool = False) -> tuple[Router, str]:
         """The router to ask, and the model's own id there. `fresh`: it may have to be loaded.
@@ -314,7 +314,7 @@ class Front:
         told = await asyncio.gather(
             *(router.ask("GET", target, timeout_s=_LIST_S) for router in allowed), return_exceptions=True
         )
-        return reply(answers.dump({"data": merged(list(zip(allowed, told, strict=True))), "object": "list"}))
+        return reply(responses.dump({"data": merged(list(zip(allowed, told, strict=True))), "object": "list"}))
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gpumod_tui.guard.http import responses as answers
+from gpumod_tui.guard.http import responses
 from gpumod_tui.guard.http.forward import AT_ONCE_BYTES, forward, read_object
 from gpumod_tui.guard.http.head import BadRequest, join_target
 from gpumod_tui.guard.http.responses import reply
@@ -43,7 +43,7 @@ class Conversations:
                 raise BadRequest(f"the body is larger than {AT_ONCE_BYTES // 1024} KiB", 413)
             if len(allowed) > 1:
                 told = await asyncio.gather(*(router.ask("POST", path, asked) for router in allowed))
-                return reply(answers.dump([one for answer in told for one in _list(answer)]))
+                return reply(responses.dump([one for answer in told for one in _list(answer)]))
         known = self._routers.get(kept.get("conv_id", ""))
         router = known if known in allowed and known is not None else allowed[0]
         return await forward(request, router.session, join_target(path, kept), body=body)

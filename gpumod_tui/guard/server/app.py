@@ -18,7 +18,7 @@ from gpumod_tui.core.host import Host
 from gpumod_tui.core.text import in_one_line
 from gpumod_tui.core.units.guard import guarded_ports
 from gpumod_tui.guard.admission import Gate
-from gpumod_tui.guard.http import responses as answers
+from gpumod_tui.guard.http import responses
 from gpumod_tui.guard.http.forward import let_go
 from gpumod_tui.guard.http.head import BadRequest, check_origin, split_target
 from gpumod_tui.guard.http.responses import fault, reply
@@ -177,7 +177,7 @@ class Guard:
             except TimeoutError:
                 running = [router for router in front.routers if router.is_certain]
             mode = await self._loads.read(self._gate.mode)
-            body = answers.dump({"status": "ok", "routers": len(running), "mode": mode})
+            body = responses.dump({"status": "ok", "routers": len(running), "mode": mode})
             self._health[port] = (time.monotonic(), body)
         return reply(body)
 
@@ -198,7 +198,7 @@ def _is_out_of_files(cause: BaseException | None) -> bool:
 
 def _crowded() -> web.Response:
     message = "the guard has as many connections as it can; try again"
-    return fault(503, "crowded", message, {"Retry-After": str(answers.SOON_S)})
+    return fault(503, "crowded", message, {"Retry-After": str(responses.SOON_S)})
 
 
 def _figures(gate: Gate, counts: Counts) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 from rich.cells import get_character_cell_size
 from rich.style import Style
 
-from gpumod_tui.ui.theme import styles as palette
+from gpumod_tui.ui.theme import styles
 
 FOCUS_MARK: Final = "▐"
 """The first cell of the pane that has the focus."""
@@ -83,7 +83,7 @@ ASCII: Final = _Ascii({ord(char): plain for char, plain in _KNOWN.items()})
 _FILLS: Final = "█▓▚▞▤▥▦▧"
 _ASCII_FILLS: Final = "#%@&$HXO"
 """None of them stands for memory of no unit, or for free memory."""
-_OTHER_FILLS: Final[Mapping[Style, str]] = {palette.OTHER: "≡*", palette.FOREIGN: "▒:"}
+_OTHER_FILLS: Final[Mapping[Style, str]] = {styles.OTHER: "≡*", styles.FOREIGN: "▒:"}
 """Memory of no unit; the second in ASCII."""
 
 
@@ -91,7 +91,7 @@ def fills(colour: str, *, ascii_only: bool) -> dict[int, int]:
     """For str.translate, where colours do not tell units apart: what one's blocks are painted with instead; empty for
     other colours."""
     found = {style.color.name: chars[ascii_only] for style, chars in _OTHER_FILLS.items() if style.color is not None}
-    found |= dict(zip(palette.UNIT_COLOURS, _ASCII_FILLS if ascii_only else _FILLS, strict=True))
+    found |= dict(zip(styles.UNIT_COLOURS, _ASCII_FILLS if ascii_only else _FILLS, strict=True))
     if colour not in found:
         return {}
     # In ASCII a block that is mostly full counts as full.

@@ -15,22 +15,22 @@ from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES, Theme
 
 from gpumod_tui.core.catalog.config import Theme as Kind
-from gpumod_tui.ui.theme import styles as palette
+from gpumod_tui.ui.theme import styles
 from gpumod_tui.ui.theme.ascii import ASCII, fills
 
 _NAMES: Final = {
-    "text": palette.TEXT,
-    "strong": palette.STRONG,
-    "dim": palette.DIM,
-    "rule": palette.RULE,
-    "accent": palette.ACCENT,
-    "good": palette.GOOD,
-    "warn": palette.WARN,
-    "bad": palette.BAD,
-    "foreign": palette.FOREIGN,
-    "releasing": palette.RELEASING,
-    "other": palette.OTHER,
-    "chosen": palette.CHOSEN,
+    "text": styles.TEXT,
+    "strong": styles.STRONG,
+    "dim": styles.DIM,
+    "rule": styles.RULE,
+    "accent": styles.ACCENT,
+    "good": styles.GOOD,
+    "warn": styles.WARN,
+    "bad": styles.BAD,
+    "foreign": styles.FOREIGN,
+    "releasing": styles.RELEASING,
+    "other": styles.OTHER,
+    "chosen": styles.CHOSEN,
 }
 
 
@@ -56,7 +56,7 @@ def _colour(style: Style) -> str:
 def _skin(name: str, words: str, units: str, cursor: Style, *, background: str, panel: str, dark: bool) -> Skin:
     """`words`: colours in the order of `_NAMES`; `units`: in that of the palette's."""
     colours = dict(zip((_colour(style) for style in _NAMES.values()), words.split(), strict=True))
-    colours |= dict(zip(palette.UNIT_COLOURS, units.split(), strict=True))
+    colours |= dict(zip(styles.UNIT_COLOURS, units.split(), strict=True))
     ansi = name == "ansi"
     by_name = dict(zip(_NAMES, words.split(), strict=True))
     css = {key: f"ansi_{by_name[key]}" if ansi else by_name[key] for key in ("accent", "good", "warn", "bad", "text")}
@@ -78,7 +78,7 @@ def _skin(name: str, words: str, units: str, cursor: Style, *, background: str, 
     return Skin(theme, colours, cursor)
 
 
-DARK: Final = Skin(palette.THEME, {}, palette.CURSOR)
+DARK: Final = Skin(styles.THEME, {}, styles.CURSOR)
 SKINS: Final[Mapping[Kind, Skin]] = {
     Kind.DARK: DARK,
     Kind.LIGHT: _skin(
@@ -147,9 +147,9 @@ class Look:
         return Segment(text if not self._ascii or text.isascii() else text.translate(ASCII), new)
 
     def _style(self, style: Style) -> Style:
-        is_cursor = style.bgcolor == palette.CURSOR.bgcolor
+        is_cursor = style.bgcolor == styles.CURSOR.bgcolor
         if not self._colour:
-            chosen = style.bgcolor is not None and style.color == palette.CHOSEN.color
+            chosen = style.bgcolor is not None and style.color == styles.CHOSEN.color
             plain = Style(bold=style.bold, italic=style.italic, underline=style.underline, reverse=chosen or None)
             return plain + _COLOURLESS if is_cursor else plain
         new = style

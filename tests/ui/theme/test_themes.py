@@ -12,7 +12,7 @@ from gpumod_tui.ui.common.rows import strip
 from gpumod_tui.ui.gpus.graph import FOREIGN_NAME, HATCHED, RELEASING_NAME
 from gpumod_tui.ui.gpus.rows import FREE, RESERVED
 from gpumod_tui.ui.options import ViewOptions
-from gpumod_tui.ui.theme import styles as palette
+from gpumod_tui.ui.theme import styles
 from gpumod_tui.ui.theme.ascii import ASCII
 from gpumod_tui.ui.theme.styles import DIM, FOREIGN, OTHER, RELEASING, TEXT, UNIT_COLOURS
 from gpumod_tui.ui.theme.themes import SKINS, Look
@@ -20,7 +20,7 @@ from tests.ui.counted import CountedApp
 from tests.ui.dashboard.test_screens import shown
 from tests.ui.played import Box, a_long_day, until
 
-_PALETTE = {name: style for name, style in vars(palette).items() if isinstance(style, Style)}
+_PALETTE = {name: style for name, style in vars(styles).items() if isinstance(style, Style)}
 THEMED = [name for name in SKINS if name is not Theme.DARK]
 
 
@@ -30,10 +30,10 @@ def _colours(style: Style) -> set[str]:
 
 @pytest.mark.parametrize("theme", THEMED)
 def test_every_colour_of_the_palette_has_its_counterpart(theme: Theme) -> None:
-    known = {*SKINS[theme].colours, *_colours(palette.CURSOR)}
+    known = {*SKINS[theme].colours, *_colours(styles.CURSOR)}
     for name, style in _PALETTE.items():
         assert _colours(style) <= known, name
-    assert set(palette.UNIT_COLOURS) <= known
+    assert set(styles.UNIT_COLOURS) <= known
 
 
 def _luminance(name: str) -> float:
@@ -56,7 +56,7 @@ def test_words_and_units_stand_out_from_the_background(theme: Theme) -> None:
         above = _luminance(skin.colours.get(colour.name, colour.name))
         high, low = max(above, below), min(above, below)
         assert (high + 0.05) / (low + 0.05) >= least, name
-    units = [skin.colours.get(colour, colour) for colour in palette.UNIT_COLOURS]
+    units = [skin.colours.get(colour, colour) for colour in styles.UNIT_COLOURS]
     for unit in units:
         high, low = max(_luminance(unit), below), min(_luminance(unit), below)
         assert (high + 0.05) / (low + 0.05) >= 3.0, unit
@@ -65,7 +65,7 @@ def test_words_and_units_stand_out_from_the_background(theme: Theme) -> None:
 @pytest.mark.parametrize("theme", list(SKINS))
 def test_units_stay_apart(theme: Theme) -> None:
     colours = SKINS[theme].colours
-    units = [Color.parse(colours.get(colour, colour)).get_truecolor() for colour in palette.UNIT_COLOURS]
+    units = [Color.parse(colours.get(colour, colour)).get_truecolor() for colour in styles.UNIT_COLOURS]
     for place, one in enumerate(units):
         for other in units[:place]:
             assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) >= 60
@@ -73,7 +73,7 @@ def test_units_stay_apart(theme: Theme) -> None:
 
 def test_without_colour_units_are_told_apart_by_what_their_blocks_are_made_of() -> None:
     look = Look(SKINS[Theme.ANSI], colour=False)
-    blocks = [look.dress(strip([("█■", Style(color=colour))], 2)).text for colour in palette.UNIT_COLOURS]
+    blocks = [look.dress(strip([("█■", Style(color=colour))], 2)).text for colour in styles.UNIT_COLOURS]
     assert len(set(blocks)) == len(blocks)
     assert all(mark[0] == mark[1] for mark in blocks)
 
@@ -82,11 +82,11 @@ def test_ascii_keeps_every_cell_where_it_was() -> None:
     texts = ["█▇▆▅▄▃▂▁▉▊▋▌▍▎▏░▒▓", "─━│┤└┃▐▸▲✔✖●○◐◆", "“–…· ×°C ü é 漢字 \u2826\u28ff", "naïve"]
     look = Look(ascii_only=True)
     for text in texts:
-        before = strip([(text, palette.TEXT)], 40)
+        before = strip([(text, styles.TEXT)], 40)
         after = look.dress(before)
         assert after.text.isascii()
         assert (len(after.text), after.cell_length) == (40, before.cell_length)
-    assert "naive" in look.dress(strip([("naïve", palette.TEXT)], 8)).text
+    assert "naive" in look.dress(strip([("naïve", styles.TEXT)], 8)).text
     assert "✔".translate(ASCII) != "✖".translate(ASCII)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from gpumod_tui.adapters.files import atomic as _atomic
+from gpumod_tui.adapters.files import atomic
 from gpumod_tui.core.admission.commitments import ORPHAN_S, Commitment
 from gpumod_tui.core.admission.decide import Granted
 from gpumod_tui.core.errors import GpumodError
@@ -693,8 +693,8 @@ def test_the_same_with_moves_that_hypothesis_draws_and_shortens(
 def mortal_files(story: Story, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     files = MortalFiles(story.box)
     with monkeypatch.context() as patched:
-        patched.setattr(_atomic, "os", files.os)
-        patched.setattr(_atomic, "Path", files.path)
+        patched.setattr(atomic, "os", files.os)
+        patched.setattr(atomic, "Path", files.path)
         # A few bytes are a lot here.
         patched.setattr(sleep, "STILL_BYTES", 0)
         yield

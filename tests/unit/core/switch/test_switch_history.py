@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpumod_tui.adapters.files import switch_log as _switch_log
+from gpumod_tui.adapters.files import switch_log
 from gpumod_tui.adapters.files.state import StateDir
 from gpumod_tui.core.models import Holder, LogLine
 from gpumod_tui.core.status.mode_status import Recorded
@@ -97,7 +97,7 @@ def test_a_history_that_cannot_be_written_holds_up_no_switch(store: StateDir, mo
 
     first = end(store)
     with monkeypatch.context() as patch:
-        patch.setattr(_switch_log, "write_whole", full)
+        patch.setattr(switch_log, "write_whole", full)
         record = end(store, "rag")
     assert store.read().switch == record
     assert store.history().switches == (record, first)
@@ -112,7 +112,7 @@ def test_killed_between_any_two_lines_every_end_is_told_once(tmp_path: Path) -> 
         first = end(store, "rag")
         lock = taken(store)
         ended = replace(lock.record, outcome="done", ended_at=lock.record.started_at)
-        whole = _killed_at(line, lambda lock=lock, ended=ended: lock.write(ended), _switch_log.__file__)  # type: ignore[misc]
+        whole = _killed_at(line, lambda lock=lock, ended=ended: lock.write(ended), switch_log.__file__)  # type: ignore[misc]
         lock.release()
         switches = store.history().switches
         assert [one.id for one in switches] == [ended.id, first.id], f"line {line}"

@@ -242,7 +242,8 @@ def test_a_unit_that_changes_faster_than_it_is_read_is_read_in_one_answer(
         install_unit(f"{name}.service", f"[Service]\nType=exec\nExecStart={command}\n")
         units.start(f"{name}.service")
     names = [f"{name}.service" for name in kinds]
-    wait_until(lambda: units.states(names)["fails.service"].active_state is ActiveState.FAILED)
+    for unit in ("fails.service", "missing.service"):
+        settled(units, unit, ActiveState.FAILED)
     in_parts = units.states(names)
     monkeypatch.setattr(_unit_reader, "_TRIES", 0)
     another = SystemdUnits()

@@ -51,7 +51,7 @@ end.set()
 """
 
 SWITCHING = """
-import pathlib, sys, threading, time
+import os, pathlib, sys, threading, time
 from gpumod_tui.cli import dashboard
 from gpumod_tui.cli import _switching
 from gpumod_tui.core.errors import GpumodError
@@ -87,7 +87,11 @@ def load():  # goes on for as long as a test needs it
 threading.Thread(target=load, daemon=True).start()
 code = dashboard._open(host)
 host.close()
-sys.exit(code)
+try:
+    sys.stdout.flush()
+except OSError:  # the terminal is gone
+    pass
+os._exit(code)  # as gpumod itself: Python 3.13 would end with 120 where nothing can be flushed
 """
 
 

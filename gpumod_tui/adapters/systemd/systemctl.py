@@ -81,7 +81,7 @@ def shown(*arguments: str) -> str:
 
 _RELOAD_S: Final = 60.0
 _NO_UNIT: Final = re.compile(
-    r"Unit \S+ (not found|not loaded|could not be found)|not loaded\.$|Unit file \S+ does not exist", re.MULTILINE
+    r"Unit \S+ (not found|not loaded|could not be found)|not loaded\.$|Unit (file )?\S+ does not exist", re.MULTILINE
 )
 _EXEC_PATH: Final = re.compile(r"\{ path=(.*?) ; argv\[\]=")
 _BASE: Final = ("Id", "Names", "LoadState", "ActiveState", "SubState", "Job")
@@ -97,6 +97,7 @@ SHOWN: Final = (
 )
 """What `show` asks for."""
 _SAYS_NOT_WHERE: Final = "no installation config"
+_SAYS_REMOVED: Final = "Removed "
 _NUMBERS: Final = ("MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "MemoryCurrent", "CPUUsageNSec", "Job")
 
 
@@ -171,7 +172,8 @@ class SystemctlUnits:
         if not is_unit_name(unit):
             return False
         try:
-            return bool(self._command(unit, "disable", "--no-reload"))
+            # systemd 257 explains itself, too, where a unit has no [Install] section.
+            return _SAYS_REMOVED in self._command(unit, "disable", "--no-reload")
         except UnitMissing:
             return False
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from gpumod_tui.adapters.files.view import ViewFile
+    from gpumod_tui.core.engine import Engine
     from gpumod_tui.core.events import Event
-    from gpumod_tui.core.host import Host
     from gpumod_tui.core.models import LogLine, LogPage, LogPlace
     from gpumod_tui.core.ports import Closeable
     from gpumod_tui.core.status.history import History
@@ -43,7 +43,7 @@ def view_options(host: RealHost) -> ViewOptions:
 
 
 def dashboard(
-    host: Host,
+    host: Engine,
     tell: Callable[[ModeResult], None] = lambda _result: None,
     options: ViewOptions | None = None,
     views: ViewFile | None = None,
@@ -129,7 +129,7 @@ def dashboard(
 class _JournalArchive:
     """What the dashboard's journal pane asks for beyond the newest lines."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Engine) -> None:
         self._host = host
 
     def page(self, units: frozenset[str], place: LogPlace, *, later: bool, priority: int) -> LogPage:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gpumod_tui.core.catalog.config import Config
     from gpumod_tui.core.catalog.registry import ServiceRegistry
     from gpumod_tui.core.doctor.facts import Facts
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
     from gpumod_tui.core.ports import Drivers, Gpus, Journal, LoginModes, Processes, RenderUnit, Units
     from gpumod_tui.core.status.history import History
     from gpumod_tui.core.switch.records import SwitchStore
@@ -220,7 +220,7 @@ class RealHost:
         from gpumod_tui.core.admission.controller import Door
 
         pid = os.getpid()
-        return Door(self, FileLedger(self.places.runtime), Asker(pid, self.processes.start_time(pid) or 0))
+        return Door(self, self.needs, FileLedger(self.places.runtime), Asker(pid, self.processes.start_time(pid) or 0))
 
     @built_once
     def views(self) -> ViewFile:
@@ -288,5 +288,5 @@ def demo_host(speed: float = 1.0) -> tuple[DemoHost, History]:
     return host, history
 
 
-def _fits(host: Host) -> None:
+def _fits(host: Engine) -> None:
     del host

@@ -33,6 +33,7 @@ from gpumod_tui.core.models import (
 from gpumod_tui.core.servers.memory_settings import VARIABLE
 from gpumod_tui.core.vram.drift import VISIBLE
 from gpumod_tui.core.vram.need import Need, UnknownNeed
+from gpumod_tui.core.vram.requirements import NeedBook
 
 TOTAL: Final = 24
 RESERVED: Final = 1
@@ -162,7 +163,8 @@ class Box:
 
     def door(self, pid: int) -> Door:
         """The real one, as the process `pid` has it."""
-        return Door(cast(Host, _HostOf(self)), FileLedger(self.runtime), Asker(pid, pid))
+        host = _HostOf(self)
+        return Door(cast(Host, host), cast(NeedBook, host.needs), FileLedger(self.runtime), Asker(pid, pid))
 
     def held(self, gpu: int) -> int:
         return self.releasing[gpu] + sum(process.held.get(gpu, 0) for process in self.processes.values())

@@ -12,9 +12,9 @@ from types import FrameType
 from typing import Final
 
 from gpumod_tui.cli._output import clock_time, is_terminal, print_json, say, warn
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import StateUnavailable
 from gpumod_tui.core.events import Event, Planned, StepEnded, StepProgress, StepStarted
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.switch.manager import Manager
 from gpumod_tui.core.switch.records import SwitchError
 from gpumod_tui.core.switch.results import ModeResult, Outcome, SwitchPlan
@@ -106,7 +106,7 @@ class _Interrupts:
             cancel()
 
 
-def run_switch(host: Host, submit: Callable[[Manager], "Future[ModeResult]"], *, as_json: bool) -> int:
+def run_switch(host: Engine, submit: Callable[[Manager], "Future[ModeResult]"], *, as_json: bool) -> int:
     """Carry out one switch to its end, whatever becomes of the terminal; the exit code."""
     view = View(quiet=as_json)
     interrupts = _Interrupts()
@@ -134,7 +134,7 @@ def run_switch(host: Host, submit: Callable[[Manager], "Future[ModeResult]"], *,
     return result.exit_code
 
 
-def _warn_of_interrupted(host: Host) -> None:
+def _warn_of_interrupted(host: Engine) -> None:
     try:
         left = host.store.read().interrupted
     except StateUnavailable as error:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gpumod_tui.adapters.files.view import ViewFile
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
     from gpumod_tui.core.status.history import History
     from gpumod_tui.core.switch.results import ModeResult
 
@@ -53,7 +53,7 @@ def open_or_print(**flags: Any) -> int:
 
 
 def _open(
-    host: Host,
+    host: Engine,
     options: ViewOptions | None = None,
     views: ViewFile | None = None,
     history: History | None = None,

@@ -10,8 +10,8 @@ import click
 from gpumod_tui.cli._options import FiniteRange, timeout_option
 from gpumod_tui.cli._output import clock_time, json_option, print_json, print_table, say, warn, warn_of_presets
 from gpumod_tui.cli._switching import run_switch, tell_plan
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import GpumodError, ModeRefused, ModeTaken
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import BLANK, Mode
 from gpumod_tui.core.switch.manager import Manager
 from gpumod_tui.core.switch.records import HISTORY_LENGTH, SwitchRecord, recorded_truth
@@ -177,7 +177,7 @@ def switch(
     )
 
 
-def wait_for_gpus(host: Host, limit_s: float) -> None:
+def wait_for_gpus(host: Engine, limit_s: float) -> None:
     """Until NVML can be read, and no longer than that: what it means that it cannot is for the switch to say."""
     end = host.clock.monotonic() + limit_s
     while host.clock.monotonic() < end and read_gpus(host, processes=False)[0] is None:

@@ -1,4 +1,4 @@
-"""The machine as core sees it: all ports in one hand."""
+"""All ports of one host, and the settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from gpumod_tui.core.text import MIB
 from gpumod_tui.core.units.guard import GuardAction
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.admission.controller import Door
     from gpumod_tui.core.catalog.registry import ServiceRegistry
     from gpumod_tui.core.ports import (
         Clock,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
         Units,
     )
     from gpumod_tui.core.switch.records import SwitchStore
-    from gpumod_tui.core.vram.requirements import NeedBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +87,6 @@ class Host(Protocol):
     @property
     def store(self) -> SwitchStore:
         """State on disk."""
-
-    @property
-    def needs(self) -> NeedBook:
-        """How much VRAM things take."""
-
-    @property
-    def door(self) -> Door:
-        """Admission."""
 
     @property
     def clock(self) -> Clock:

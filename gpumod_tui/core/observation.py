@@ -25,7 +25,7 @@ from gpumod_tui.core.units.managed import our_units, read_gpus, service_id
 from gpumod_tui.core.vram.drift import Stale, of_process, of_unit
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
     from gpumod_tui.core.vram.need import Need, UnknownNeed
 
 PROBE_THREADS = 8
@@ -117,7 +117,7 @@ class Survey:
     """Whether something of `promised` may be void: a router has to say once more that it is not there."""
 
 
-def look(host: Host, targets: Iterable[str]) -> Survey:
+def look(host: Engine, targets: Iterable[str]) -> Survey:
     """Survey the box; `targets` are the services whose files and ports matter. Raises: SystemdUnavailable."""
     # It takes longer to import than one unit takes to be asked, and who only wants names needs none.
     from concurrent.futures import ThreadPoolExecutor
@@ -144,7 +144,7 @@ def look(host: Host, targets: Iterable[str]) -> Survey:
 
 
 def _sight(
-    host: Host,
+    host: Engine,
     unit: str,
     state: UnitState,
     holders: tuple[Holder, ...],
@@ -199,7 +199,7 @@ def _sight(
     )
 
 
-def _stale_process(host: Host, service: Service, pid: int | None, reading: GpuReading | None) -> Stale | None:
+def _stale_process(host: Engine, service: Service, pid: int | None, reading: GpuReading | None) -> Stale | None:
     if pid is None:
         return None
     arguments = host.processes.arguments(pid) if service.is_router else None

@@ -67,7 +67,7 @@ class DemoHost:
         }
         self.needs = NeedBook(NoFiles(), MemoryPeaks(), NoFiles())
         self.ledger = MemoryLedger()
-        self.door = Door(self, self.ledger, Asker(os.getpid(), os.getpid()))
+        self.door = Door(self, self.needs, self.ledger, Asker(os.getpid(), os.getpid()))
         self._activity = Activity(self.world, self._machines, self._servers)
         self.gpus = DemoGpus(self.world, self._activity.load_percent)
         self._pulse = Pulse(self.world)

@@ -10,8 +10,8 @@ from gpumod_tui.core.admission.commitments import UNIT_ITSELF, Commitment, Ledge
 from gpumod_tui.core.admission.decide import Granted, Refused
 from gpumod_tui.core.admission.inventory import Look
 from gpumod_tui.core.catalog.registry import ServiceRegistry
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import GpumodError
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import BLANK, Service
 from gpumod_tui.core.switch.records import Tally
 from gpumod_tui.core.units.guard import GuardAction
@@ -52,7 +52,7 @@ class Promise:
 class Gate:
     """One decision at a time: all calls come from the one thread that the guard has for them."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Engine) -> None:
         self._host = host
 
     def catalog(self) -> ServiceRegistry:

@@ -10,9 +10,9 @@ import pytest
 from gpumod_tui.core.admission.commitments import LedgerState
 from gpumod_tui.core.admission.decide import Granted, Refused
 from gpumod_tui.core.catalog.registry import BLANK_MODE, ServiceRegistry
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import StateUnavailable
 from gpumod_tui.core.events import Event, Step, StepEnded, StepProgress, SwitchEnded
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import ActiveState, DriverKind, Listener, Mode, ModelState, ModelStatus, Service
 from gpumod_tui.core.servers.llamacpp import full_router
 from gpumod_tui.core.switch import manager as module
@@ -64,7 +64,7 @@ def unwritable(_timeout_s: float) -> None:
     raise StateUnavailable("ledger.json: No space left on device")
 
 
-def fits(host: DemoHost) -> Host:
+def fits(host: DemoHost) -> Engine:
     return host
 
 

@@ -28,7 +28,7 @@ from gpumod_tui.core.admission.reservations import Wanted, fits_after, still_to_
 from gpumod_tui.core.errors import GpumodError, StateUnavailable, SystemdUnavailable
 from gpumod_tui.core.host import Host
 from gpumod_tui.core.units.managed import service_id
-from gpumod_tui.core.vram.requirements import Claims
+from gpumod_tui.core.vram.requirements import Claims, NeedBook
 from gpumod_tui.core.vram.sleep import has_given_back
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ RETRY_S: Final = 0.1
 class Door:
     """Asks the ledger, NVML, systemd and /proc, and decides by `admission`. Thread-safe: the lock is the ledger's."""
 
-    def __init__(self, host: Host, ledger: Ledger, asker: Asker) -> None:
+    def __init__(self, host: Host, book: NeedBook, ledger: Ledger, asker: Asker) -> None:
         """`asker`: this process."""
         self._host = host
         self._ledger = ledger
         self._asker = asker
-        self._claims = Claims(host)
-        self._stock = Stocktaking(host, self._claims)
+        self._claims = Claims(host, book)
+        self._stock = Stocktaking(host, self._claims, book)
 
     def take_news(self) -> tuple[str, ...]:
         """Sentences on ledgers that were rebuilt here, for whoever this process tells of them; each once."""

@@ -33,14 +33,15 @@ from gpumod_tui.core.units.managed import service_id
 if TYPE_CHECKING:
     from gpumod_tui.core.admission.ledger import HeldLedger
     from gpumod_tui.core.host import Host
-    from gpumod_tui.core.vram.requirements import Claims
+    from gpumod_tui.core.vram.requirements import Claims, NeedBook
 
 
 class Stocktaking:
     """Looks at the box under the ledger's lock."""
 
-    def __init__(self, host: Host, claims: Claims) -> None:
+    def __init__(self, host: Host, claims: Claims, book: NeedBook) -> None:
         self._host = host
+        self._book = book
         self._claims = claims
         self._news: deque[str] = deque()
 
@@ -79,18 +80,19 @@ class Stocktaking:
 
     def note_peaks(self, look: Look) -> None:
         """What runs is measured whenever stock is taken: its highest is what the next admission reckons with."""
-        book = self._host.needs
         for unit in look.live.values():
             service = self._host.registry.services.get(service_id(unit.unit))
             if service is None:
                 continue
             settings = None if unit.pid is None else self._host.processes.variable(unit.pid, VARIABLE)
-            book.note(book.unit_key(service, look.reading, settings), figures(unit.measured))
+            self._book.note(self._book.unit_key(service, look.reading, settings), figures(unit.measured))
             for model in unit.models:
                 if model.model == NAMELESS:
                     continue
                 args = self._host.processes.arguments(model.process.pid)
-                book.note(book.model_key(service, model.model, look.reading, args=args), figures(model.measured))
+                self._book.note(
+                    self._book.model_key(service, model.model, look.reading, args=args), figures(model.measured)
+                )
 
     def _is_alive(self, asker: Asker) -> bool:
         return self._host.processes.start_time(asker.pid) == asker.start

@@ -12,7 +12,7 @@ from gpumod_tui.core.errors import ModeRefused, ModeTaken, PresetInvalid
 from gpumod_tui.core.models import BLANK, Mode
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def check(mode: Mode, registry: ServiceRegistry) -> Mode:
     return parsed.mode
 
 
-def save_mode(host: Host, mode: Mode, *, replaces: bool = False) -> ModeSaved:
+def save_mode(host: Engine, mode: Mode, *, replaces: bool = False) -> ModeSaved:
     """Write the mode into the user's own presets. A mode of that id is replaced only with `replaces`: an own one in
     its file, any other is shadowed.
 
@@ -86,7 +86,7 @@ def save_mode(host: Host, mode: Mode, *, replaces: bool = False) -> ModeSaved:
     return ModeSaved(now, path, after, None if own else before)
 
 
-def delete_mode(host: Host, mode_id: str) -> ModeSaved:
+def delete_mode(host: Engine, mode_id: str) -> ModeSaved:
     """Delete an own mode's file. Raises: UnknownName, ModeRefused, ConfigInvalid; then nothing has changed."""
     mode = host.reload().mode(mode_id)
     if not host.mode_files.is_own(mode):

@@ -5,8 +5,8 @@ from typing import Final, Generic, TypeVar
 
 from gpumod_tui.core.doctor.checks import network, nvidia, session, units
 from gpumod_tui.core.doctor.facts import Facts, Finding, InstalledUnit, Severity, error, fine, warning
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import GpumodError, GpuUnavailable
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import ActiveState, GpuReading, Service
 from gpumod_tui.core.status.attribution import find_holders
 from gpumod_tui.core.units.guard import GUARD_SERVICE, GUARD_SOCKET
@@ -45,7 +45,7 @@ class Doctor:
 
     def __init__(
         self,
-        host: Host,
+        host: Engine,
         facts: Facts,
         installed: Callable[[Sequence[Service]], Sequence[InstalledUnit]],
     ) -> None:

@@ -16,7 +16,7 @@ from gpumod_tui.core.units.unit_file import STAMP
 from gpumod_tui.core.vram.need import Need, UnknownNeed
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
 
 JOURNAL_LINES: Final = 200
 
@@ -83,7 +83,7 @@ class UnitDetails:
     """What could not be found out, and why."""
 
 
-def model_choices(host: Host, service_id: str) -> tuple[ModelChoice, ...]:
+def model_choices(host: Engine, service_id: str) -> tuple[ModelChoice, ...]:
     """A router's models, those in memory first. Raises: UnknownName, ServerError."""
     service = host.registry.service(service_id)
     models = host.drivers(service).models(service)
@@ -104,12 +104,12 @@ def model_choices(host: Host, service_id: str) -> tuple[ModelChoice, ...]:
     return tuple(sorted(found, key=lambda one: (one.status in down, one.id)))
 
 
-def process_view(host: Host, pid: int) -> ProcessView | None:
+def process_view(host: Engine, pid: int) -> ProcessView | None:
     """None: it has ended."""
     return _processes(host, (pid,))[0] if host.processes.describe(pid) is not None else None
 
 
-def unit_details(host: Host, service_id: str) -> UnitDetails:
+def unit_details(host: Engine, service_id: str) -> UnitDetails:
     """What cannot be found out is in `faults`. Raises: UnknownName, SystemdUnavailable."""
     unit = f"{service_id}.service"
     service = host.registry.services.get(service_id)
@@ -149,7 +149,7 @@ def _tried(faults: list[str], ask: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _diff(host: Host, service: Service | None, text: str | None) -> tuple[tuple[str, ...], str]:
+def _diff(host: Engine, service: Service | None, text: str | None) -> tuple[tuple[str, ...], str]:
     """The lines, and a sentence where there are none."""
     if service is None:
         return (), "its preset is broken or gone, so nothing would be written"
@@ -172,7 +172,7 @@ def _unstamped(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith(STAMP)]
 
 
-def _needs(host: Host, service: Service | None) -> tuple[str, ...]:
+def _needs(host: Engine, service: Service | None) -> tuple[str, ...]:
     if service is None:
         return ()
     reading, _ = read_gpus(host, processes=False)
@@ -191,7 +191,7 @@ def _need_words(need: Need | UnknownNeed) -> str:
     return f"{format_gib(need.total_bytes)} ({need.basis}{never})"
 
 
-def _processes(host: Host, pids: tuple[int, ...]) -> tuple[ProcessView, ...]:
+def _processes(host: Engine, pids: tuple[int, ...]) -> tuple[ProcessView, ...]:
     reading, _ = read_gpus(host, processes=True)
     holders = find_holders(host.processes, reading)
     found = []

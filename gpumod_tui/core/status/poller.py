@@ -18,7 +18,7 @@ from gpumod_tui.core.threads import Unexpected
 from gpumod_tui.core.units.managed import read_gpus
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
     from gpumod_tui.core.ports import Closeable
 
 
@@ -83,7 +83,7 @@ class Rates:
 class Poller:
     """Looks in its own threads and hands every new snapshot to one callback, one at a time."""
 
-    def __init__(self, host: Host, recorded: RecordedSource, *, rates: Rates | None = None) -> None:
+    def __init__(self, host: Engine, recorded: RecordedSource, *, rates: Rates | None = None) -> None:
         self._host = host
         self._recorded = recorded
         self._rates = rates or Rates()

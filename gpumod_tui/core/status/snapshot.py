@@ -27,7 +27,7 @@ from gpumod_tui.core.units.managed import managed_units, read_gpus
 if TYPE_CHECKING:
     from gpumod_tui.core.admission.commitments import Refusal
     from gpumod_tui.core.catalog.registry import ServiceRegistry
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
 
 PROBE_LIMIT_S: Final = 3.0
 
@@ -51,7 +51,7 @@ class Parts:
     refusals: tuple[Refusal, ...] = ()
 
 
-def take_snapshot(host: Host, recorded: RecordedSource, *, probe: bool = True) -> Snapshot:
+def take_snapshot(host: Engine, recorded: RecordedSource, *, probe: bool = True) -> Snapshot:
     """One look at everything now; with `probe`, active servers are asked in parallel, `PROBE_LIMIT_S` at most."""
     # NVML takes its time to begin, and so do systemd's answers: both at once.
     readings: list[tuple[GpuReading | None, str | None]] = []
@@ -67,7 +67,7 @@ def take_snapshot(host: Host, recorded: RecordedSource, *, probe: bool = True) -
     return assemble(parts, host)
 
 
-def _answers(host: Host, servers: Sequence[Service]) -> Mapping[str, Answer]:
+def _answers(host: Engine, servers: Sequence[Service]) -> Mapping[str, Answer]:
     if not servers:
         return {}
     from gpumod_tui.core.status.probes import Prober
@@ -82,7 +82,7 @@ def _answers(host: Host, servers: Sequence[Service]) -> Mapping[str, Answer]:
     return {**answers, **dict.fromkeys(late, silent)}
 
 
-def with_gpus(parts: Parts, host: Host, reading: GpuReading | None, error: str | None, *, processes: bool) -> Parts:
+def with_gpus(parts: Parts, host: Engine, reading: GpuReading | None, error: str | None, *, processes: bool) -> Parts:
     """With a new reading, or why there is none; `processes`: it has the process lists, too."""
     if reading is None:
         return replace(parts, reading=None, gpu_error=error, held=Held())
@@ -90,14 +90,14 @@ def with_gpus(parts: Parts, host: Host, reading: GpuReading | None, error: str |
     return replace(parts, reading=reading, gpu_error=None, held=held)
 
 
-def _managed(host: Host, parts: Parts) -> Collection[str]:
+def _managed(host: Engine, parts: Parts) -> Collection[str]:
     """Units that are ours; where systemd cannot be asked, as far as files tell."""
     if parts.states is not None:
         return parts.states
     return {*(service.unit for service in host.registry.services.values()), *host.unit_files.stamped()}
 
 
-def look_at_units(parts: Parts, host: Host, recorded: RecordedSource) -> Parts:
+def look_at_units(parts: Parts, host: Engine, recorded: RecordedSource) -> Parts:
     """With what systemd and the state folder say."""
     try:
         parts = replace(parts, states=host.units.states(managed_units(host)), units_error=None)
@@ -122,7 +122,7 @@ def _unknown_state(unit: str) -> UnitState:
     return UnitState(unit, load_state="unknown", active_state=ActiveState.UNKNOWN, sub_state="unknown")
 
 
-def assemble(parts: Parts, host: Host) -> Snapshot:
+def assemble(parts: Parts, host: Engine) -> Snapshot:
     """The snapshot that all parts make."""
     states = parts.states
     if states is None:

@@ -12,9 +12,9 @@ from typing import Final
 
 from gpumod_tui.core.catalog.modes import ModeSaved, delete_mode, save_mode
 from gpumod_tui.core.catalog.registry import ServiceRegistry
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import ConfigInvalid, GpumodError, ModeRefused, UnknownName
 from gpumod_tui.core.events import ActEnded, Event, Step, SwitchEnded, SwitchStarted
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import BLANK, Mode
 from gpumod_tui.core.observation import Survey, look
 from gpumod_tui.core.status.details import (
@@ -68,7 +68,7 @@ class Manager:
     it raises is dropped.
     """
 
-    def __init__(self, host: Host, report: Report = lambda _event: None) -> None:
+    def __init__(self, host: Engine, report: Report = lambda _event: None) -> None:
         self._host = host
         self._sink = report
         self._queue: queue.Queue[_Job | None] = queue.Queue()

@@ -20,7 +20,7 @@ from gpumod_tui.core.units.managed import read_gpus, service_id
 from gpumod_tui.core.vram.need import Need, UnknownNeed, gpu_indices, vllm_shares
 
 if TYPE_CHECKING:
-    from gpumod_tui.core.host import Host
+    from gpumod_tui.core.engine import Engine
     from gpumod_tui.core.vram.requirements import NeedBook
 
 
@@ -277,13 +277,13 @@ def _on(need: Need | UnknownNeed | None, gpu: int, least_bytes: int) -> Need | U
     return replace(need, by_gpu={gpu: max(need.total_bytes, least_bytes)}) if isinstance(need, Need) else need
 
 
-def look_around(host: Host) -> WhatIf:
+def look_around(host: Engine) -> WhatIf:
     """The box as it is. Raises: SystemdUnavailable, ConfigInvalid."""
     survey = look(host, host.registry.services)
     return WhatIf(host.registry, survey, host.settings.vram_margin_bytes)
 
 
-def imagine(host: Host, totals_bytes: Sequence[int]) -> WhatIf:
+def imagine(host: Engine, totals_bytes: Sequence[int]) -> WhatIf:
     """Idle GPUs of these sizes, numbered from 0, on which nothing runs; NVML and systemd are not needed.
 
     What was measured on the GPUs that are there counts here, too, where NVML can be read. Raises: ConfigInvalid.

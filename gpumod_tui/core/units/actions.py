@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import GpumodError, UnitRefused, UnknownName
 from gpumod_tui.core.events import ActEnded
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.units.managed import managed_units
 
 END_S: Final = 5.0
@@ -58,7 +58,7 @@ class EndProcess:
 Act = UnitAct | EndProcess
 
 
-def carry_out(host: Host, act: Act) -> ActEnded:
+def carry_out(host: Engine, act: Act) -> ActEnded:
     """Do it, and say how it ended; never raises."""
     try:
         done = _end_process(host, act) if isinstance(act, EndProcess) else _to_unit(host, act)
@@ -69,7 +69,7 @@ def carry_out(host: Host, act: Act) -> ActEnded:
     return done
 
 
-def _to_unit(host: Host, act: UnitAct) -> ActEnded:
+def _to_unit(host: Engine, act: UnitAct) -> ActEnded:
     unit = f"{act.service}.service"
     if unit not in managed_units(host):
         host.registry.service(act.service)
@@ -91,7 +91,7 @@ def _to_unit(host: Host, act: UnitAct) -> ActEnded:
     return ActEnded(act.label, True, f"{act.service} is started at login from now on, if it fits then")
 
 
-def _end_process(host: Host, act: EndProcess) -> ActEnded:
+def _end_process(host: Engine, act: EndProcess) -> ActEnded:
     unit = host.processes.unit_of(act.pid)
     if unit is not None and unit in managed_units(host):
         return ActEnded(act.label, False, f"pid {act.pid} belongs to {unit}", "stop that unit")

@@ -1,11 +1,11 @@
 """What a snapshot shows of services counts as measured."""
 
-from gpumod_tui.core.host import Host
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.models import Snapshot
 from gpumod_tui.core.servers.memory_settings import VARIABLE
 
 
-def note_services(host: Host, snapshot: Snapshot) -> None:
+def note_services(host: Engine, snapshot: Snapshot) -> None:
     """Take what each service holds now; of routers nothing, since guard and door tell their models apart."""
     for view in snapshot.services:
         pid = view.state.main_pid

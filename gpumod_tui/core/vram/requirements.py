@@ -237,22 +237,22 @@ def _declarer(service: Service) -> str | None:
 class Claims:
     """By the presets and the measured peaks as they are now."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, book: NeedBook) -> None:
         self._host = host
+        self._book = book
 
     def needs(self, unit: str, model: str, reading: GpuReading | None) -> Mapping[int, int] | str:
         """Bytes by GPU, or in words why they are unknown."""
         service = self._host.registry.services.get(service_id(unit))
         if service is None:
             return f"the preset of {service_id(unit)} is broken or gone, so its need is unknown"
-        book = self._host.needs
         if not model:
-            need = book.unit_need(service, reading)
+            need = self._book.unit_need(service, reading)
         else:
             # Routers share a folder of models: one of them may be asked for what another's preset declares.
             others = [one.vram_bytes for one in self._host.registry.services.values() if one.default_model == model]
             elsewhere = max((vram for vram in others if vram is not None), default=None)
-            need = book.model_need(service, model, reading, elsewhere_bytes=elsewhere)
+            need = self._book.model_need(service, model, reading, elsewhere_bytes=elsewhere)
         return f"{need.reason}; {need.hint}" if isinstance(need, UnknownNeed) else need.by_gpu
 
     def fault(self, unit: str, model: str, look: Look) -> str | None:

@@ -21,20 +21,24 @@ _FINITE_CHARS: Final = 300
 """A number with so many, and without an exponent, is finite."""
 _MODEL_BYTES: Final = 16 * 1024
 
+_GROUPS: Final = 500
+"""Repetitions of a group in one match. Not possessive: up to Python 3.11.4 a possessive group matches wrongly
+(python/cpython issue 106052); a greedy one remembers each repetition."""
+
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 _PLAIN: Final = rb'[^"\\\x00-\x1f]*+'
 _ESCAPE: Final = (
     rb'\\(?:["\\/bfnrt]|u(?:[0-9A-CEFa-cef][0-9A-Fa-f]{3}|[Dd][0-7][0-9A-Fa-f]{2}'
     rb"|[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}))"
 )
-_PIECE: Final = re.compile(_PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb")*+")
+_PIECE: Final = re.compile(_PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb"){0,%d}" % _GROUPS)
 _HALF: Final = re.compile(rb"\\u[Dd][89A-Fa-f][0-9A-Fa-f]{2}")
 _NUMBER: Final = re.compile(
-    rb"-?(?:0|[1-9][0-9]{0,%d}+)(?:\.[0-9]{1,%d}+)?+(?:[eE][-+]?[0-9]{1,%d}+)?+" % ((_NUMBER_CHARS,) * 3)
+    rb"-?(?:0|[1-9][0-9]{0,%d}+)(?:\.[0-9]{1,%d}+)?(?:[eE][-+]?[0-9]{1,%d}+)?" % ((_NUMBER_CHARS,) * 3)
 )
 _NUMBERS: Final = re.compile(
-    rb"(?:[ \t\n\r]{0,64}+-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,40}+)?+(?:[eE](?:-[0-9]{1,3}+|\+?[0-9]{1,2}+))?+"
-    rb"[ \t\n\r]{0,9}+,)++"
+    rb"(?:[ \t\n\r]{0,64}+-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,40}+)?(?:[eE](?:-[0-9]{1,3}+|\+?[0-9]{1,2}+))?"
+    rb"[ \t\n\r]{0,9}+,){1,%d}" % _GROUPS
 )
 _WORDS: Final = {b"t": b"true", b"f": b"false", b"n": b"null"}
 

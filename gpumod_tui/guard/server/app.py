@@ -13,8 +13,8 @@ from typing import Final
 from aiohttp import web
 
 from gpumod_tui.core.catalog.registry import ServiceRegistry
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import GpumodError
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.text import in_one_line
 from gpumod_tui.core.units.guard import guarded_ports
 from gpumod_tui.guard.admission import Gate
@@ -42,7 +42,7 @@ _IDLE_S: Final = 30.0
 class Guard:
     """All guarded ports of one user."""
 
-    def __init__(self, host: Host, socket_of: Callable[[str], Path]) -> None:
+    def __init__(self, host: Engine, socket_of: Callable[[str], Path]) -> None:
         """`socket_of`: where the service of an id listens."""
         self._socket_of = socket_of
         self._counts = Counts()

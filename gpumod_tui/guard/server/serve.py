@@ -14,7 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gpumod_tui.core.host import Host
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.text import number_of
 from gpumod_tui.guard.server.app import Guard
 from gpumod_tui.guard.server.connections import Crowd, Server, connection_limit
@@ -47,14 +47,14 @@ def listen(port: int) -> socket.socket:
     return sock
 
 
-def run(host: Host, socket_of: Callable[[str], Path], sockets: Sequence[socket.socket]) -> None:
+def run(host: Engine, socket_of: Callable[[str], Path], sockets: Sequence[socket.socket]) -> None:
     """Serve until SIGTERM or SIGINT, and up to `FINISH_S` longer."""
     # A client's broken HTTP is answered with 400; a traceback of it in our journal would be anybody's to write.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     asyncio.run(_serve(host, socket_of, sockets))
 
 
-async def _serve(host: Host, socket_of: Callable[[str], Path], sockets: Sequence[socket.socket]) -> None:
+async def _serve(host: Engine, socket_of: Callable[[str], Path], sockets: Sequence[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

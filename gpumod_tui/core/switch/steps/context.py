@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from gpumod_tui.core.engine import Engine
 from gpumod_tui.core.errors import JournalUnavailable, StateUnavailable
 from gpumod_tui.core.events import Event, Step, StepProgress
-from gpumod_tui.core.host import Host
 from gpumod_tui.core.models import ActiveState, LogLine, Service, UnitState
 from gpumod_tui.core.observation import Survey
 from gpumod_tui.core.status.mode_status import Recorded
@@ -54,7 +54,7 @@ class Run:
 
     def __init__(
         self,
-        host: Host,
+        host: Engine,
         lock: SwitchLock,
         target: Target,
         report: Report,

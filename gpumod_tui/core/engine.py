@@ -1,0 +1,23 @@
+"""A host with what is built on its ports once: the needs of services, and admission control."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from gpumod_tui.core.host import Host
+
+if TYPE_CHECKING:
+    from gpumod_tui.core.admission.controller import Door
+    from gpumod_tui.core.vram.requirements import NeedBook
+
+
+class Engine(Host, Protocol):
+    """Satisfied by the real host and by the demo; the Manager is built on it."""
+
+    @property
+    def needs(self) -> NeedBook:
+        """How much memory each service and model needs."""
+
+    @property
+    def door(self) -> Door:
+        """Admission control."""

@@ -575,6 +575,7 @@ def test_files_of_models_are_changed_through_the_port_only_where_the_settings_sa
     assert [one["id"] for one in answers[0].json["data"]] == ["tiny-a", "tiny-b"]
     assert "not removable" in answers[1].json["error"]["message"], "the router's own words"
     assert answers[2].headers["server"] == "llama.cpp", "there is nothing to download from here"
+    wait_until(lambda: not children(CODE), what="the process that was to download it has ended")
     assert ask("POST", "/models/load", {"model": "tiny-a"}).status == 200
     wait_until(lambda: statuses(CODE)["tiny-a"] == "loaded")
     running = ask("DELETE", "/models?model=tiny-a")

@@ -63,11 +63,11 @@ def _decide(arguments: list[str], watchdog: Watchdog) -> int:
     if not invocation:
         say(3, f"gpumod: refused: {unit}: no INVOCATION_ID: this is for systemd's ExecCondition")
         return 1
-    door = real_host().door
-    verdict = door.admit_patiently(
+    admission = real_host().admission
+    verdict = admission.admit_patiently(
         unit, invocation=invocation, wait_s=WAIT_S, stop=threading.Event(), beat=watchdog.beat
     )
-    for text in door.take_news():
+    for text in admission.take_news():
         say(4, f"gpumod: {text}")
     if isinstance(verdict, Refused):
         where = "" if verdict.short_bytes is None else "; gpumod status shows who holds what"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gpumod_tui.adapters.files.view import ViewFile
     from gpumod_tui.adapters.systemd.manager import EitherWay
     from gpumod_tui.adapters.systemd.unit_files import InstalledUnits
-    from gpumod_tui.core.admission.controller import Door
+    from gpumod_tui.core.admission.controller import AdmissionController
     from gpumod_tui.core.catalog.config import Config
     from gpumod_tui.core.catalog.registry import ServiceRegistry
     from gpumod_tui.core.doctor.facts import Facts
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gpumod_tui.core.ports import Drivers, Gpus, Journal, LoginModes, Processes, RenderUnit, Units
     from gpumod_tui.core.status.history import History
     from gpumod_tui.core.switch.records import SwitchStore
-    from gpumod_tui.core.vram.requirements import NeedBook
+    from gpumod_tui.core.vram.requirements import VramRequirements
     from gpumod_tui.demo.host import DemoHost
 
 ELSEWHERE_S = 120.0
@@ -204,23 +204,25 @@ class RealHost:
         return BoxFacts(lambda: self.places)
 
     @built_once
-    def needs(self) -> NeedBook:
+    def needs(self) -> VramRequirements:
         """How much VRAM things take."""
         from gpumod_tui.adapters.files.peaks import PeaksFile
         from gpumod_tui.adapters.models.files import ModelFolder
-        from gpumod_tui.core.vram.requirements import NeedBook
+        from gpumod_tui.core.vram.requirements import VramRequirements
 
-        return NeedBook(ModelFolder(), PeaksFile(self.places.state, self.places.runtime), self.unit_files)
+        return VramRequirements(ModelFolder(), PeaksFile(self.places.state, self.places.runtime), self.unit_files)
 
     @built_once
-    def door(self) -> Door:
+    def admission(self) -> AdmissionController:
         """Admission, shared with all processes of the user. Raises: StateUnavailable."""
         from gpumod_tui.adapters.files.ledger import FileLedger
         from gpumod_tui.core.admission.commitments import Asker
-        from gpumod_tui.core.admission.controller import Door
+        from gpumod_tui.core.admission.controller import AdmissionController
 
         pid = os.getpid()
-        return Door(self, self.needs, FileLedger(self.places.runtime), Asker(pid, self.processes.start_time(pid) or 0))
+        return AdmissionController(
+            self, self.needs, FileLedger(self.places.runtime), Asker(pid, self.processes.start_time(pid) or 0)
+        )
 
     @built_once
     def views(self) -> ViewFile:

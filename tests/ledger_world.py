@@ -1,4 +1,5 @@
-"""A box in memory behind the ports of the real `Door`: units, models, processes, and memory that comes back late.
+"""A host in memory behind the ports of the real `AdmissionController`: units, models, processes, memory that is slow
+to be released.
 
 Sizes are small numbers of bytes. Nothing happens by itself: a test moves the box, and whatever `meddle` holds happens
 between two calls of a port, where a process may also be killed (`fuse`).
@@ -13,7 +14,7 @@ from typing import Final, cast
 
 from gpumod_tui.adapters.files.ledger import FileLedger
 from gpumod_tui.core.admission.commitments import UNIT_ITSELF, Asker
-from gpumod_tui.core.admission.controller import Door
+from gpumod_tui.core.admission.controller import AdmissionController
 from gpumod_tui.core.admission.decide import Granted
 from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.errors import GpuUnavailable, ServerError
@@ -33,7 +34,7 @@ from gpumod_tui.core.models import (
 from gpumod_tui.core.servers.memory_settings import VARIABLE
 from gpumod_tui.core.vram.drift import VISIBLE
 from gpumod_tui.core.vram.need import Need, UnknownNeed
-from gpumod_tui.core.vram.requirements import NeedBook
+from gpumod_tui.core.vram.requirements import VramRequirements
 
 TOTAL: Final = 24
 RESERVED: Final = 1
@@ -161,10 +162,12 @@ class Box:
 
     # -- what tests ask ----------------------------------------------------------------------------------------
 
-    def door(self, pid: int) -> Door:
+    def admission(self, pid: int) -> AdmissionController:
         """The real one, as the process `pid` has it."""
         host = _HostOf(self)
-        return Door(cast(Host, host), cast(NeedBook, host.needs), FileLedger(self.runtime), Asker(pid, pid))
+        return AdmissionController(
+            cast(Host, host), cast(VramRequirements, host.needs), FileLedger(self.runtime), Asker(pid, pid)
+        )
 
     def held(self, gpu: int) -> int:
         return self.releasing[gpu] + sum(process.held.get(gpu, 0) for process in self.processes.values())
@@ -317,7 +320,7 @@ class Box:
 
     def load_default(self) -> None:
         """The running router's default model, admitted and loaded."""
-        assert isinstance(self.door(self.asker()).admit(ROUTER, DEFAULT), Granted)
+        assert isinstance(self.admission(self.asker()).admit(ROUTER, DEFAULT), Granted)
         self.load(DEFAULT, self.units_by_name[ROUTER].invocation)
         self.land()
 
@@ -352,13 +355,13 @@ class Box:
             file.write_bytes(b"\xff\x00 no ledger")
 
     def ask(self, name: str) -> str:
-        """The unit's ExecCondition asks the door, lives or is killed meanwhile; what it says."""
+        """The unit's ExecCondition asks for admission, lives or is killed meanwhile; what it says."""
         unit = self.units_by_name[name]
         invocation, pid = unit.invocation, unit.asking
         assert pid is not None
         answer = "killed"
         try:
-            answer = "no" if "Refused" in repr(self.door(pid).admit(name, invocation=invocation)) else "yes"
+            answer = "no" if "Refused" in repr(self.admission(pid).admit(name, invocation=invocation)) else "yes"
         except Killed:
             self.alive.discard(pid)
         if unit.invocation == invocation and unit.sub == "condition":

@@ -129,7 +129,7 @@ def run_switch(host: Engine, submit: Callable[[Manager], "Future[ModeResult]"], 
         os._exit(result.exit_code)
     with contextlib.suppress(OSError, ValueError):
         tell_result(result, as_json=as_json)
-    for text in host.door.take_news():
+    for text in host.admission.take_news():
         warn(text)
     return result.exit_code
 

@@ -1,4 +1,4 @@
-"""The dashboard's door: `gpumod` and `gpumod demo`."""
+"""The commands that open the dashboard: `gpumod` and `gpumod demo`."""
 
 from __future__ import annotations
 

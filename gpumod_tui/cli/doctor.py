@@ -33,7 +33,7 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
 
 
 def _installed(host: RealHost, services: Sequence[Service]) -> list[InstalledUnit]:
-    from gpumod_tui.cli._install import survey
+    from gpumod_tui.cli.install.plan import survey
     from gpumod_tui.core.models import UnitState
 
     files = host.unit_files

@@ -79,7 +79,7 @@ def _look(gpu_gib: tuple[float, ...]) -> WhatIf:
     if gpu_gib:
         return imagine(host, [int(amount * GIB) for amount in gpu_gib])
     found = look_around(host)
-    for text in host.door.take_news():
+    for text in host.admission.take_news():
         warn(text)
     return found
 

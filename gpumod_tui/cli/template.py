@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpumod_tui.cli._install import Action, Entry, all_refused, apply, orphans, survey, survey_guard
 from gpumod_tui.cli._output import json_option, print_json, print_table, say, say_text, warn, warn_of_presets
+from gpumod_tui.cli.install.plan import Action, Entry, all_refused, orphans, survey, survey_guard
+from gpumod_tui.cli.install.run import apply
 from gpumod_tui.core.catalog.validation import nearest
 from gpumod_tui.core.errors import UnknownName
 

@@ -449,7 +449,7 @@ class Snapshot:
     units_error: str | None = None
     """Why systemd cannot be asked; None: it can."""
     refusals: tuple["Refusal", ...] = ()
-    """The newest ones at the door, oldest first."""
+    """The newest refused admissions, oldest first."""
 
     def service(self, service_id: str) -> ServiceView | None:
         """The view of one service, None if it is neither in the catalog nor managed."""

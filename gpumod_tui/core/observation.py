@@ -136,7 +136,7 @@ def look(host: Engine, targets: Iterable[str]) -> Survey:
     ledger_error = None
     settling = False
     try:
-        promised, settling = host.door.ask_what_is_open()
+        promised, settling = host.admission.ask_what_is_open()
     except StateUnavailable as error:
         ledger_error = str(error)
     available = host.processes.host_available_bytes()

@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Iterable
 
 from gpumod_tui.core.admission.commitments import Asker
-from gpumod_tui.core.admission.controller import Door
+from gpumod_tui.core.admission.controller import AdmissionController
 from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.host import Settings
 from gpumod_tui.core.models import Listener, Service, Xid
 from gpumod_tui.core.ports import Clock
 from gpumod_tui.core.text import MIB
-from gpumod_tui.core.vram.requirements import NeedBook
+from gpumod_tui.core.vram.requirements import VramRequirements
 from gpumod_tui.demo.activity import Activity, Pulse
 from gpumod_tui.demo.catalog import demo_registry
 from gpumod_tui.demo.clock import PlayedClock
@@ -65,9 +65,9 @@ class DemoHost:
         self._servers = {
             unit: DemoServer(machine, self.world, self._answering) for unit, machine in self._machines.items()
         }
-        self.needs = NeedBook(NoFiles(), MemoryPeaks(), NoFiles())
+        self.needs = VramRequirements(NoFiles(), MemoryPeaks(), NoFiles())
         self.ledger = MemoryLedger()
-        self.door = Door(self, self.needs, self.ledger, Asker(os.getpid(), os.getpid()))
+        self.admission = AdmissionController(self, self.needs, self.ledger, Asker(os.getpid(), os.getpid()))
         self._activity = Activity(self.world, self._machines, self._servers)
         self.gpus = DemoGpus(self.world, self._activity.load_percent)
         self._pulse = Pulse(self.world)

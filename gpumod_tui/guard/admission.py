@@ -76,7 +76,7 @@ class Gate:
             self._host.reload()
             run = self._host.store.read().running
             if run is not None and unit in run.stopping:
-                state, _, _ = self._host.door.take_stock()
+                state, _, _ = self._host.admission.take_stock()
                 promised = any(
                     (entry.unit, entry.model, entry.switch) == (unit, model, run.id) for entry in state.commitments
                 )
@@ -84,7 +84,7 @@ class Gate:
                     return Switching(run.target)
         except GpumodError as error:
             return Refused(model, str(error))
-        return self._host.door.admit(unit, model)
+        return self._host.admission.admit(unit, model)
 
     def would_fit(self, unit: str, model: str, without: Collection[str]) -> bool:
         """Whether a load would be admitted once these models of its router are unloaded; what is unknown is a no."""
@@ -93,7 +93,7 @@ class Gate:
             run = self._host.store.read().running
             if run is not None and unit in run.stopping:
                 return False
-            return self._host.door.would_admit(unit, model, without=without)
+            return self._host.admission.would_admit(unit, model, without=without)
         except GpumodError:
             return False
 
@@ -107,15 +107,15 @@ class Gate:
             state = self._host.units.states([unit])[unit]
         except GpumodError as error:
             return Refused(service_id(unit), str(error))
-        return self._host.door.admit(unit, UNIT_ITSELF, invocation=state.invocation_id)
+        return self._host.admission.admit(unit, UNIT_ITSELF, invocation=state.invocation_id)
 
     def try_turn(self, unit: str) -> Closeable | None:
-        """As `Door.try_turn`. Raises: GpumodError."""
-        return self._host.door.try_turn(unit)
+        """As `AdmissionController.try_turn`. Raises: GpumodError."""
+        return self._host.admission.try_turn(unit)
 
     def before_sleep(self, service: Service, *, asleep: bool) -> Promise:
         """Raises: GpumodError."""
-        known = self._host.door.promises_of(service.unit)
+        known = self._host.admission.promises_of(service.unit)
         return Promise(known, most_asleep(service, held_now(self._host, service.unit) or {}, asleep=asleep))
 
     def before_wake(self, service: Service) -> Mapping[int, int]:
@@ -130,20 +130,20 @@ class Gate:
 
     def shrink(self, unit: str, promise: Promise) -> bool:
         """It sleeps: promise it what it holds. False: it was admitted anew, or holds more. Raises: GpumodError."""
-        return self._host.door.shrink(unit, promise.known, promise.leaves)
+        return self._host.admission.shrink(unit, promise.known, promise.leaves)
 
     def stock(self) -> Stock:
         """Settle the ledger. Raises: GpumodError."""
-        state, look, _ = self._host.door.take_stock()
-        return Stock(state, look, self._host.door.take_news())
+        state, look, _ = self._host.admission.take_stock()
+        return Stock(state, look, self._host.admission.take_news())
 
     def is_open(self, commitment: Commitment) -> bool:
         """Whether what was admitted has neither come to be nor ended with its router. Raises: GpumodError."""
-        return self._host.door.keep(commitment)
+        return self._host.admission.keep(commitment)
 
     def withdraw(self, commitment: Commitment) -> None:
         """Raises: GpumodError."""
-        self._host.door.withdraw(commitment)
+        self._host.admission.withdraw(commitment)
 
     def tallies(self) -> Mapping[str, Tally]:
         """Switches by outcome; empty where the state folder cannot be read."""
@@ -166,6 +166,6 @@ class Gate:
 
     def measured(self) -> tuple[Look, Mapping[str, int]]:
         """The box for the metrics, and how many commitments are open. Raises: GpumodError."""
-        state, look, _ = self._host.door.take_stock()
+        state, look, _ = self._host.admission.take_stock()
         bound = sum(entry.is_bound for entry in state.commitments)
         return look, {"bound": bound, "open": len(state.commitments) - bound}

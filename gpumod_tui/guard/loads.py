@@ -103,7 +103,7 @@ class Loads:
     def __init__(self, gate: Gate, counts: Counts) -> None:
         self._gate = gate
         self._counts = counts
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpumod-door")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpumod-admission")
         self._files = ThreadPoolExecutor(1, thread_name_prefix="gpumod-files")
         self._running: dict[tuple[str, str], Load] = {}
         self._turns: dict[str, asyncio.Lock] = {}

@@ -33,7 +33,7 @@ def known_ledger() -> None:
     """The ledger is there before anything runs, as the first ExecCondition leaves it: a new one is doubted at first."""
     from gpumod_tui.wiring import real_host
 
-    real_host().door.take_stock()
+    real_host().admission.take_stock()
 
 
 def start_router(service: str, *options: str, models: Path | None = None, models_max: int = 4) -> None:

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 TERMINAL = {"textual", "rich"}
@@ -81,6 +83,14 @@ def test_core_reaches_no_system(tmp_path: Path) -> None:
     forbidden |= {"click", "fcntl", "http", "jeepney", "platformdirs", "pynvml", "select", "selectors", "socket"}
     forbidden |= {"ssl", "subprocess", "tempfile", "urllib.request"}
     assert not modules_after(EVERY_CORE_MODULE, folder=tmp_path) & forbidden
+
+
+@pytest.mark.parametrize("folder", ["core", "cli", "adapters"])
+def test_no_circle_of_imports(folder: str) -> None:
+    """Imports inside functions and for types count, too. A circle is named by the error."""
+    graph = grimp.build_graph("gpumod_tui")
+    modules = {name for name in graph.modules if f"{name}.".startswith(f"gpumod_tui.{folder}.")}
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) & modules for name in modules}).prepare()
 
 
 def test_importing_wiring_builds_and_imports_nothing_of_what_it_wires(tmp_path: Path) -> None:

@@ -416,7 +416,7 @@ class TestRefusedByTheUnitItself:
         box.host.at(0.5, lambda: pids.append(box.host.foreign(24_000)))
 
         def refuse() -> None:
-            box.host.door.admit("glm-code.service", GLM)
+            box.host.admission.admit("glm-code.service", GLM)
 
         box.host.at(0.6, refuse)
         result = box.switch("code")
@@ -437,7 +437,7 @@ class TestPromises:
         verdicts: list[object] = []
 
         def ask() -> None:
-            verdicts.append(box.host.door.admit("devstral-small-2.service", invocation="by-hand"))
+            verdicts.append(box.host.admission.admit("devstral-small-2.service", invocation="by-hand"))
 
         box.host.at(1.9, ask)
         assert box.switch("nemotron").success
@@ -445,7 +445,7 @@ class TestPromises:
         assert verdicts[0].promised_bytes
 
     def test_a_promise_of_others_is_not_planned_with(self, box: Box) -> None:
-        verdict = box.host.door.admit("devstral-small-2.service")
+        verdict = box.host.admission.admit("devstral-small-2.service")
         assert isinstance(verdict, Granted)
         result = box.service("start", "glm-code")
         assert result.outcome is Outcome.REFUSED
@@ -470,7 +470,7 @@ class TestPromises:
         box.host.script("nemotron-3-nano").load_fails = 1
         box.switch("nemotron")
         box.switch("blank")
-        state, _, _ = box.host.door.take_stock()
+        state, _, _ = box.host.admission.take_stock()
         assert state.commitments == ()
 
 
@@ -528,7 +528,7 @@ class TestBrokenByHand:
         box = Box(registry=registry_of(first, second, mode=("first", "second")))
         box.host.script("first").start_fails = 1
         monkeypatch.setattr(module, "PROMISES_S", 0.01)
-        end_switch, ended = box.host.door.end_switch, threading.Event()
+        end_switch, ended = box.host.admission.end_switch, threading.Event()
         calls: list[str] = []
 
         def end(switch: str) -> None:
@@ -538,7 +538,7 @@ class TestBrokenByHand:
             end_switch(switch)
             ended.set()
 
-        monkeypatch.setattr(box.host.door, "end_switch", end)
+        monkeypatch.setattr(box.host.admission, "end_switch", end)
         assert box.switch("both").outcome is Outcome.FAILED
         assert ended.wait(60)
         box.manager.close()
@@ -631,7 +631,7 @@ class TestBrokenByHand:
 
     def test_without_nvml_nothing_is_stopped_for_a_load_that_cannot_be_admitted(self, box: Box) -> None:
         box.switch("rag")
-        box.host.door.admit("glm-code.service")
+        box.host.admission.admit("glm-code.service")
         box.host.units.start("glm-code.service")
         box.clock.advance(1.0)
         box.host.gpus.error = "driver was updated"
@@ -643,7 +643,7 @@ class TestBrokenByHand:
         box.host.units.start("nemotron-3-nano.service")
         box.clock.advance(1.0)
         box.host.foreign(5000)
-        verdict = box.host.door.admit("nemotron-3-nano.service", GLM)
+        verdict = box.host.admission.admit("nemotron-3-nano.service", GLM)
         assert isinstance(verdict, Refused)
         assert verdict.need_bytes == 20480 * MIB
 
@@ -671,7 +671,7 @@ class TestBrokenByHand:
     def test_a_load_under_way_is_counted_once_and_joined(self, box: Box) -> None:
         box.manager.submit_mode("code", load_models=False).result(timeout=60)
         glm = box.host.registry.service("glm-code")
-        box.host.door.admit(glm.unit, GLM)
+        box.host.admission.admit(glm.unit, GLM)
         box.host.drivers(glm).load(glm, GLM)
         box.clock.advance(5.0)
         result = box.switch("code")
@@ -709,14 +709,14 @@ class TestBrokenByHand:
         box.manager.submit_mode("code", load_models=False).result(timeout=60)
         glm = box.host.registry.service("glm-code")
         driver = box.host.drivers(glm)
-        admit = box.host.door.promise
+        admit = box.host.admission.promise
 
         def fill(*args: object, **more: object) -> object:
             verdict = admit(*args, **more)  # type: ignore[arg-type]
             driver.load(glm, SMALL)
             return verdict
 
-        box.host.door.promise = fill  # type: ignore[assignment, method-assign]
+        box.host.admission.promise = fill  # type: ignore[assignment, method-assign]
         result = box.switch("code")
         assert result.outcome is Outcome.REFUSED
         assert SMALL in str(result.errors[0])

@@ -148,7 +148,7 @@ class LiveUnit:
     unit: str
     invocation: str
     admitted: bool
-    """False while its own ExecCondition has not answered: it will come through the door by itself."""
+    """False while its own ExecCondition has not answered: it will ask for admission by itself."""
     measured: Mapping[int, int | None] = field(default_factory=dict)
     """Bytes by GPU of what this invocation has started, but for processes that serve a model."""
     left: Mapping[int, int | None] = field(default_factory=dict)

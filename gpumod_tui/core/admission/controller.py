@@ -1,4 +1,4 @@
-"""The one door: everything that makes VRAM grow asks here, from whatever process it runs in."""
+"""Admission control, shared by all processes: everything that makes VRAM use grow asks here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gpumod_tui.core.admission.reservations import Wanted, fits_after, still_to_
 from gpumod_tui.core.errors import GpumodError, StateUnavailable, SystemdUnavailable
 from gpumod_tui.core.host import Host
 from gpumod_tui.core.units.managed import service_id
-from gpumod_tui.core.vram.requirements import Claims, NeedBook
+from gpumod_tui.core.vram.requirements import Claims, VramRequirements
 from gpumod_tui.core.vram.sleep import has_given_back
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 RETRY_S: Final = 0.1
 
 
-class Door:
+class AdmissionController:
     """Asks the ledger, NVML, systemd and /proc, and decides by `admission`. Thread-safe: the lock is the ledger's."""
 
-    def __init__(self, host: Host, book: NeedBook, ledger: Ledger, asker: Asker) -> None:
+    def __init__(self, host: Host, book: VramRequirements, ledger: Ledger, asker: Asker) -> None:
         """`asker`: this process."""
         self._host = host
         self._ledger = ledger

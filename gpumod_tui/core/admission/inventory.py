@@ -141,7 +141,7 @@ def _since(host: Host, state: UnitState) -> float:
     """From which start time on a process of the unit is of its present invocation, in clock ticks since boot.
 
     The server is the first that stays. Until it is there nothing in the cgroup is of the invocation that begins, but
-    for who asks at the door, and who prepares; of a unit that is down, or that ends, all that is left is its own.
+    for those who ask for admission or prepare; of a unit that is down, or that ends, all that is left is its own.
     """
     if state.main_pid is not None:
         start = host.processes.start_time(state.main_pid)

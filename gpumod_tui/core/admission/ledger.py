@@ -32,4 +32,4 @@ class Ledger(Protocol):
         """Hold it. Raises: StateUnavailable."""
 
     def try_turn(self, unit: str) -> Closeable | None:
-        """As `Door.try_turn`. Raises: StateUnavailable."""
+        """As `AdmissionController.try_turn`. Raises: StateUnavailable."""

@@ -33,20 +33,20 @@ from gpumod_tui.core.units.managed import service_id
 if TYPE_CHECKING:
     from gpumod_tui.core.admission.ledger import HeldLedger
     from gpumod_tui.core.host import Host
-    from gpumod_tui.core.vram.requirements import Claims, NeedBook
+    from gpumod_tui.core.vram.requirements import Claims, VramRequirements
 
 
 class Stocktaking:
     """Looks at the box under the ledger's lock."""
 
-    def __init__(self, host: Host, claims: Claims, book: NeedBook) -> None:
+    def __init__(self, host: Host, claims: Claims, book: VramRequirements) -> None:
         self._host = host
         self._book = book
         self._claims = claims
         self._news: deque[str] = deque()
 
     def take_news(self) -> tuple[str, ...]:
-        """As `Door.take_news`."""
+        """As `AdmissionController.take_news`."""
         found = []
         with contextlib.suppress(IndexError):
             while True:

@@ -209,12 +209,12 @@ class Poller:
             self._host.clock.wait(self._probes_due, self._rates.probes_s)
 
     def _look_at_refusals(self) -> None:
-        refusals = self._host.door.refusals()
+        refusals = self._host.admission.refusals()
         if refusals != self._parts.refusals:
             self._merge(refusals=refusals)
 
     def _take_stock(self) -> None:
-        self._host.door.take_stock()
+        self._host.admission.take_stock()
 
     def _subscribe(self) -> None:
         if self._subscription is None:

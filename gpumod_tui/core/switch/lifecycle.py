@@ -15,7 +15,7 @@ class Signal(StrEnum):
     PASSED = "passed"
     FAULT = "fault"
     REFUSED = "refused"
-    """The door said no after the preflight had said yes, and nothing else was touched."""
+    """Admission was refused after the preflight had passed, and nothing else was touched."""
     CANCEL = "cancel"
 
 

@@ -153,7 +153,7 @@ class Manager:
         )
 
     def submit_load(self, service: str, model: str, *, timeout_s: float | None = None) -> "Future[ModeResult]":
-        """Queue the load of one model by a running router; the door decides whether it may begin."""
+        """Queue the load of one model by a running router; admission control decides whether it may begin."""
         carry = partial(_carry_load, service=service, model=model)
         return self._submit_model(f"service load {service} {model}", service, timeout_s, carry)
 
@@ -254,7 +254,7 @@ class Manager:
         survey = look(self._host, self._host.registry.services)
         target = targeting(lambda: survey)
         plan = plan_switch(self._host.registry, survey, target, margin_bytes=self._host.settings.vram_margin_bytes)
-        return replace(plan, warnings=(*plan.warnings, *self._host.door.take_news()))
+        return replace(plan, warnings=(*plan.warnings, *self._host.admission.take_news()))
 
     def _mode_target(self, mode: str, *, load_models: bool) -> Targeting:
         registry = self._host.registry
@@ -398,7 +398,7 @@ class Manager:
         # An unwritable ledger has been told by the switch itself; the lock must be given back all the same.
         with contextlib.suppress(GpumodError):
             while self._promised:
-                self._host.door.end_switch(self._promised[0])
+                self._host.admission.end_switch(self._promised[0])
                 del self._promised[0]
 
     def _under_lock(self, job: _Job, lock: SwitchLock) -> ModeResult:

@@ -21,7 +21,7 @@ from gpumod_tui.core.vram.need import Need, UnknownNeed, gpu_indices, vllm_share
 
 if TYPE_CHECKING:
     from gpumod_tui.core.engine import Engine
-    from gpumod_tui.core.vram.requirements import NeedBook
+    from gpumod_tui.core.vram.requirements import VramRequirements
 
 
 LEAST_GIB: Final = 1
@@ -318,7 +318,7 @@ def _seated(service: Service, there: GpuReading | None) -> Service:
     return replace(service, gpus=indices) if isinstance(indices, tuple) else service
 
 
-def _idle(needs: NeedBook, service: Service, reading: GpuReading, there: GpuReading | None) -> Sighting:
+def _idle(needs: VramRequirements, service: Service, reading: GpuReading, there: GpuReading | None) -> Sighting:
     own = needs.unit_need(service, reading)
     model: Need | UnknownNeed | None = None
     measured = needs.unit_need(service, there) if there is not None else None

@@ -114,7 +114,7 @@ def _finish(run: Run, outcome: Outcome) -> ModeResult:
         recorded = run.recorded_before
     elif run.target.is_mode and run.touched:
         recorded = Recorded(None, now, note)
-    run.warnings += run.host.door.take_news()
+    run.warnings += run.host.admission.take_news()
     record = replace(
         run.lock.record,
         steps=tuple(run.steps),

@@ -6,7 +6,7 @@ from gpumod_tui.core.servers.memory_settings import VARIABLE
 
 
 def note_services(host: Engine, snapshot: Snapshot) -> None:
-    """Take what each service holds now; of routers nothing, since guard and door tell their models apart."""
+    """Note what each service holds now; not for routers, whose models the guard and admission control measure."""
     for view in snapshot.services:
         pid = view.state.main_pid
         if view.service is None or view.service.is_router or pid is None or not view.vram_by_gpu:

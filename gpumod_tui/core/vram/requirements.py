@@ -35,7 +35,7 @@ model's load is admitted on what is free beside it.
 _NONE: Final = Need({}, "declared: no GPU memory")
 
 
-class NeedBook:
+class VramRequirements:
     """Bytes by GPU that something takes at its highest: max(declared or estimated, highest ever measured)."""
 
     def __init__(self, files: ModelFiles, peaks: Peaks, programs: Programs) -> None:
@@ -237,7 +237,7 @@ def _declarer(service: Service) -> str | None:
 class Claims:
     """By the presets and the measured peaks as they are now."""
 
-    def __init__(self, host: Host, book: NeedBook) -> None:
+    def __init__(self, host: Host, book: VramRequirements) -> None:
         self._host = host
         self._book = book
 

@@ -135,7 +135,7 @@ def test_a_switch_killed_before_its_load_is_sent_holds_up_the_next_start_for_a_m
 LOADS_UNSEEN = f"""
 from gpumod_tui.wiring import real_host
 host = real_host()
-host.door.admit("{CODE}.service", "{GLM}")
+host.admission.admit("{CODE}.service", "{GLM}")
 service = host.registry.service("{CODE}")
 host.drivers(service).load(service, "{GLM}")
 """

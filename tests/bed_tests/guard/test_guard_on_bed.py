@@ -498,7 +498,7 @@ def test_nothing_is_loaded_into_a_switch_but_what_it_promised() -> None:
     reading: GpuReading = host.gpus.read(processes=False)
     need = host.needs.model_need(host.registry.services[CODE], GLM, reading)
     wanted = [(f"{CODE}.service", GLM, need.by_gpu)]  # type: ignore[union-attr]
-    assert host.door.promise(lock.record.id, wanted, ()) is None
+    assert host.admission.promise(lock.record.id, wanted, ()) is None
     assert ask("POST", "/v1/chat/completions", chat(GLM)).status == 200
     wait_until(lambda: len(settled(CODE)) == 1 and settled(CODE)[0]["process"], what="one allocation is counted once")
     lock.release()
@@ -767,7 +767,7 @@ def test_a_load_whose_guard_was_killed_is_promised_for_as_long_as_its_router_han
     wait_until(lambda: guard_pid() == 0)
     end = time.monotonic() + 2 * ORPHAN_S
     while time.monotonic() < end:
-        verdict = real_host().door.admit("nemotron-3-nano.service", NEMOTRON)
+        verdict = real_host().admission.admit("nemotron-3-nano.service", NEMOTRON)
         assert isinstance(verdict, Refused)
         assert not verdict.may_pass
         time.sleep(0.5)

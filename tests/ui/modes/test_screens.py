@@ -22,7 +22,7 @@ def a_box(**options: Any) -> Box:
     box.host.foreign(1228)
     box.film(5)
     # Peaks are learned by looks; when the first one is back must not matter.
-    box.host.door.take_stock()
+    box.host.admission.take_stock()
     return box
 
 

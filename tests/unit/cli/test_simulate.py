@@ -48,7 +48,7 @@ def test_services_that_do_not_fit(call: Call) -> None:
 
 
 def test_whose_promises_are_left_to_them_is_named(call: Call, host: DemoHost) -> None:
-    host.door.admit("devstral-small-2.service")
+    host.admission.admit("devstral-small-2.service")
     (row,) = json.loads(call("services", "glm-code", "--json").stdout)["gpus"]
     (promise,) = row["kept_growth"]
     assert (promise["unit"], promise["bytes"]) == ("devstral-small-2.service", row["kept_growth_bytes"])

@@ -21,7 +21,7 @@ from gpumod_tui.core.catalog.registry import ServiceRegistry
 from gpumod_tui.core.errors import ConfigInvalid, GpuUnavailable, SystemdUnavailable, UnknownName
 from gpumod_tui.core.models import ActiveState, GpuReading, GpuSample, Listener, UnitState
 from gpumod_tui.core.units.login import LOGIN_UNIT
-from gpumod_tui.core.vram.requirements import NeedBook
+from gpumod_tui.core.vram.requirements import VramRequirements
 from gpumod_tui.demo.clock import PlayedClock
 from gpumod_tui.resources import packaged
 
@@ -110,7 +110,7 @@ class Box:
         self.processes = Processes(self.units)
         self.clock = PlayedClock()
         self.unit_files = InstalledUnits(self.places.units)
-        self.needs = NeedBook(ModelFolder(), PeaksFile(self.places.state, self.places.runtime), self.unit_files)
+        self.needs = VramRequirements(ModelFolder(), PeaksFile(self.places.state, self.places.runtime), self.unit_files)
 
     @property
     def registry(self) -> ServiceRegistry:

@@ -20,7 +20,7 @@ __all__ = ("session_in_loop",)
 
 
 class Box:
-    """A host over files, whose door tells what it would have decided by."""
+    """A host over files, whose admission control says what it decided by."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.presets = folder / "config" / "gpumod" / "presets"
@@ -33,7 +33,7 @@ class Box:
         (folder / "run").mkdir(mode=0o700)
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
         self.host = RealHost()
-        self.host.__dict__["door"] = SimpleNamespace(admit=self._admit)
+        self.host.__dict__["admission"] = SimpleNamespace(admit=self._admit)
 
     def write(self, name: str = "glm-code", **keys: object) -> None:
         given = {"id": name, "driver": "llamacpp", "port": 7070, **keys}

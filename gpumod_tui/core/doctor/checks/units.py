@@ -1,4 +1,4 @@
-"""Unit files and what systemd has loaded of them: in step with the presets, and behind the door."""
+"""Unit files and what systemd has loaded of them: whether they match the presets and ask for admission."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

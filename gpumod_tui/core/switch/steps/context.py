@@ -43,7 +43,7 @@ class StepFailed(Exception):
     """A step cannot succeed any more."""
 
     def __init__(self, *errors: SwitchError, refused: bool = False) -> None:
-        """`refused`: the door said no."""
+        """`refused`: admission was refused."""
         super().__init__("; ".join(map(str, errors)))
         self.errors = errors
         self.refused = refused
@@ -172,7 +172,7 @@ class Run:
 
     def _refusal_of(self, unit: str, state: UnitState) -> SwitchError:
         """What the unit's own ExecCondition said, from the ledger: systemd knows only that it said no."""
-        refusal = self.host.door.last_refusal(unit, since=self.lock.record.started_at)
+        refusal = self.host.admission.last_refusal(unit, since=self.lock.record.started_at)
         if refusal is None:
             return self.unit_error(unit, _end_of(state), state)
         return self.unit_error(unit, f"{unit} was refused: {refusal.message}", state)

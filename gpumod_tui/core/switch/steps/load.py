@@ -57,7 +57,7 @@ def _admit(run: Run, service: Service, model: str) -> Granted | Refused:
         full = full_router(service, driver.models(service), model)
         if full is not None:
             raise StepFailed(SwitchError(full.reason, unit=service.unit, hint=full.hint), refused=True)
-        verdict = run.host.door.admit(service.unit, model, switch=run.lock.record.id)
+        verdict = run.host.admission.admit(service.unit, model, switch=run.lock.record.id)
         verdicts.append(verdict)
         return None if isinstance(verdict, Refused) and verdict.may_pass else True
 
@@ -119,7 +119,7 @@ def load_one(run: Run, service: Service, model: str) -> str:
             if state.status is ModelStatus.LOADED:
                 return True
             if state.status is ModelStatus.UNLOADED and (state.exit_code or now - began > UNLOADED_GRACE_S):
-                run.host.door.withdraw(verdict.commitment)
+                run.host.admission.withdraw(verdict.commitment)
                 code = "" if state.exit_code is None else f" (exit code {state.exit_code})"
                 raise StepFailed(run.unit_error(service.unit, f"{model} failed to load in {service.id}{code}"))
             return None

@@ -44,7 +44,7 @@ def _look_and_plan(run: Run) -> SwitchPlan | None:
         for leaves in run.plan.leaves.values():
             for gpu, amount in leaves.items():
                 left[gpu] = left.get(gpu, 0) + amount
-        refused = run.host.door.promise(run.lock.record.id, run.plan.promises, ending, left)
+        refused = run.host.admission.promise(run.lock.record.id, run.plan.promises, ending, left)
         if refused is not None:
             blocker = Blocker(str(refused), "", refused.holders, may_pass=refused.may_pass)
             run.planned = replace(run.plan, blockers=(blocker,))

@@ -92,7 +92,7 @@ def _require_anew(run: Run, watch: ReleaseWatch) -> None:
         return
     ours = {(unit, model) for unit, model, _ in run.plan.promises}
     going = {f"{name}.service" for name in (*run.ending, *run.slept)}
-    promised = run.host.door.still_open()
+    promised = run.host.admission.still_open()
     for row in coming:
         growth = kept_growth(promised, row.gpu, going, ours)
         now = replace(row, kept_growth_bytes=sum(one.bytes for one in growth), kept_growth=growth)

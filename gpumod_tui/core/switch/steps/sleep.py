@@ -29,7 +29,7 @@ def turn_of(run: Run, service: Service, step: Step, limit_s: float, *, cancellab
     busy = f"{service.id}: another process {doing}"
 
     def ask() -> Closeable | None:
-        turn = run.host.door.try_turn(service.unit)
+        turn = run.host.admission.try_turn(service.unit)
         if turn is None:
             run.progress(step, busy)
         return turn
@@ -85,7 +85,7 @@ def _put_to_sleep(
         return True if held is not None and has_given_back(held, leaves) else None
 
     try:
-        known = run.host.door.promises_of(service.unit) if woken_as is None else woken_as
+        known = run.host.admission.promises_of(service.unit) if woken_as is None else woken_as
         driver.sleep(service, meanwhile)
         # A router's word comes when its models begin to end.
         limit_s = GRACE_S + (service.stop_timeout_s if service.is_router else 0.0)
@@ -99,7 +99,7 @@ def _put_to_sleep(
     except (Cancelled, TimeUp):
         run.warnings.append(f"{name} may have fallen asleep; it stays promised its whole need")
         raise
-    if not service.is_router and not run.host.door.shrink(service.unit, known, leaves):
+    if not service.is_router and not run.host.admission.shrink(service.unit, known, leaves):
         return "what it was promised could not be taken back: it is about to wake, or NVML does not tell what it holds"
     if woken_as is None:
         run.slept[name] = held or {}

@@ -37,7 +37,7 @@ def start(run: Run) -> str:
 def _start_one(run: Run, name: str) -> None:
     unit = run.host.registry.service(name).unit
     # Memory is looked at again: waves may lie minutes apart, and others are on the box.
-    verdict = run.host.door.admit(unit, switch=run.lock.record.id)
+    verdict = run.host.admission.admit(unit, switch=run.lock.record.id)
     if isinstance(verdict, Refused):
         raise StepFailed(
             SwitchError(f"{unit} was refused: {verdict}", unit=unit, holders=verdict.holders), refused=True
@@ -59,7 +59,7 @@ def _wake_one(run: Run, name: str) -> None:
 def _wake(run: Run, service: Service) -> None:
     name = service.id
     invocation = run.survey.units[name].state.invocation_id
-    verdict = run.host.door.admit(service.unit, invocation=invocation, switch=run.lock.record.id)
+    verdict = run.host.admission.admit(service.unit, invocation=invocation, switch=run.lock.record.id)
     if isinstance(verdict, Refused):
         text = f"the wake of {name} was refused: {verdict}"
         raise StepFailed(SwitchError(text, unit=service.unit, holders=verdict.holders), refused=True)

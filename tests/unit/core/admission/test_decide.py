@@ -118,7 +118,7 @@ def started(box: Box, *names: str) -> None:
 
 
 def commitments(box: Box) -> list[Commitment]:
-    return list(box.door(box.asker()).take_stock()[0].commitments)
+    return list(box.admission(box.asker()).take_stock()[0].commitments)
 
 
 class TestDoor:
@@ -131,7 +131,7 @@ class TestDoor:
         def silent() -> None:
             raise SystemdUnavailable("the systemd user manager cannot be asked: no bus", hint="log in again")
 
-        door = box.door(box.asker())
+        door = box.admission(box.asker())
         box.begin("a.service")
         box.nvml_error = "GPU is lost"
         assert str(door.admit("a.service")).startswith("a is not admitted: free memory is unknown: GPU is lost")
@@ -163,7 +163,7 @@ class TestDoor:
         assert answers != ["yes", "yes", "yes"]
 
     def test_a_switchs_promise_is_adopted_by_the_units_condition_and_counted_once(self, box: Box) -> None:
-        switch = box.door(box.asker())
+        switch = box.admission(box.asker())
         assert switch.promise("s", [("b.service", "", NEEDS["b.service", ""])], ()) is None
         started(box, "b.service")
         (entry,) = commitments(box)
@@ -173,7 +173,7 @@ class TestDoor:
 
     def test_a_switchs_promise_keeps_others_out_until_it_ends_or_dies(self, box: Box) -> None:
         pid = box.asker()
-        assert box.door(pid).promise("s", [("b.service", "", NEEDS["b.service", ""])], ()) is None
+        assert box.admission(pid).promise("s", [("b.service", "", NEEDS["b.service", ""])], ()) is None
         box.begin("a.service")
         assert box.ask("a.service") == "no"
         box.alive.discard(pid)
@@ -181,31 +181,31 @@ class TestDoor:
 
     def test_a_model_that_is_on_its_way_is_not_promised_again(self, box: Box) -> None:
         started(box, ROUTER)
-        guard = box.door(box.asker())
+        guard = box.admission(box.asker())
         assert isinstance(guard.admit(ROUTER, DEFAULT), Granted)
         wanted = [(ROUTER, DEFAULT, NEEDS[ROUTER, DEFAULT])]
-        assert box.door(box.asker()).promise("s", wanted, ()) is None
+        assert box.admission(box.asker()).promise("s", wanted, ()) is None
         assert [entry.model for entry in commitments(box)] == ["", DEFAULT]
 
     def test_the_guard_adopts_a_switchs_promise_of_the_default_model(self, box: Box) -> None:
         started(box, ROUTER)
-        switch = box.door(box.asker())
+        switch = box.admission(box.asker())
         assert switch.promise("s", [(ROUTER, DEFAULT, NEEDS[ROUTER, DEFAULT])], ()) is None
-        assert isinstance(box.door(box.asker()).admit(ROUTER, DEFAULT), Granted)
+        assert isinstance(box.admission(box.asker()).admit(ROUTER, DEFAULT), Granted)
         switch.end_switch("s")
         assert [entry.model for entry in commitments(box)] == ["", DEFAULT]
 
     def test_a_refused_second_request_does_not_void_a_load_that_is_under_way(self, box: Box) -> None:
         started(box, ROUTER)
-        assert isinstance(box.door(box.asker()).admit(ROUTER, DEFAULT), Granted)
+        assert isinstance(box.admission(box.asker()).admit(ROUTER, DEFAULT), Granted)
         box.nvml_error = "GPU is lost"
-        assert isinstance(box.door(box.asker()).admit(ROUTER, DEFAULT), Refused)
+        assert isinstance(box.admission(box.asker()).admit(ROUTER, DEFAULT), Refused)
         box.nvml_error = ""
         assert [entry.model for entry in commitments(box)] == ["", DEFAULT]
 
     def test_a_wake_needs_what_was_given_back_and_nothing_twice(self, box: Box) -> None:
         started(box, ROUTER)
-        guard = box.door(box.asker())
+        guard = box.admission(box.asker())
         assert isinstance(guard.admit(ROUTER, DEFAULT), Granted)
         model = box.spawn(ROUTER, NEEDS[ROUTER, DEFAULT], DEFAULT)
         box.grow(model, 30)
@@ -238,7 +238,7 @@ class TestDoor:
         box.die("b.service", restarts=True)
         box.begin("b.service")
         asked = box.units_by_name["b.service"]
-        verdict = refused(box.door(box.asker()).admit("b.service", invocation=asked.invocation))
+        verdict = refused(box.admission(box.asker()).admit("b.service", invocation=asked.invocation))
         assert verdict.may_pass
         box.release(0, 30)
         assert box.ask("b.service") == "yes"
@@ -247,7 +247,7 @@ class TestDoor:
     def test_a_queued_start_does_not_take_the_promise_to_its_last_invocation(self, box: Box) -> None:
         started(box, "b.service")
         box.die("b.service", restarts=False)
-        assert box.door(box.asker()).promise("s", [("b.service", "", NEEDS["b.service", ""])], ()) is None
+        assert box.admission(box.asker()).promise("s", [("b.service", "", NEEDS["b.service", ""])], ()) is None
         box.queue("b.service")
         commitments(box)
         box.begin("b.service")
@@ -267,8 +267,8 @@ class TestDoor:
     def test_a_damaged_ledger_is_rebuilt_at_full_need_and_reported(self, box: Box, how: str) -> None:
         started(box, "a.service", ROUTER)
         box.damage(how)
-        box.door(box.asker()).refusals()
-        door = box.door(box.asker())
+        box.admission(box.asker()).refusals()
+        door = box.admission(box.asker())
         state, _, lost = door.take_stock()
         assert [(entry.unit, entry.needs) for entry in state.commitments] == [
             ("a.service", {0: 10}),
@@ -276,7 +276,7 @@ class TestDoor:
         ]
         assert door.take_news() == (lost,)
         assert ("missing while a, r ran" if how == "lost" else "set aside as ledger.damaged") in lost
-        assert door.take_stock()[2] == box.door(box.asker()).take_stock()[2] == ""
+        assert door.take_stock()[2] == box.admission(box.asker()).take_stock()[2] == ""
         assert door.take_news() == ()
         assert (box.runtime / "ledger.damaged").exists() is (how != "lost")
         box.begin("c.service")
@@ -298,7 +298,7 @@ class TestDoor:
         monkeypatch.setattr(box, "describe", ProcFs(tmp_path, lambda: ours).describe)
         box.begin("b.service")
         verdict = refused(
-            box.door(box.asker()).admit("b.service", invocation=box.units_by_name["b.service"].invocation)
+            box.admission(box.asker()).admit("b.service", invocation=box.units_by_name["b.service"].invocation)
         )
         assert (verdict.need_bytes, verdict.free_bytes) == (13, 10)
         assert "b.service of " in str(verdict)
@@ -320,9 +320,9 @@ class TestDoor:
         monkeypatch.setattr(box, "model_need", need)
         box.begin("b.service")
         box.now += 10
-        verdict = box.door(box.asker()).admit("b.service", invocation=box.units_by_name["b.service"].invocation)
+        verdict = box.admission(box.asker()).admit("b.service", invocation=box.units_by_name["b.service"].invocation)
         wanted = [("b.service", "", NEEDS["b.service", ""])]
-        promise = box.door(box.asker()).promise
+        promise = box.admission(box.asker()).promise
         if why:
             assert "a.service runs, and what it may still take is unknown (its preset is broken" in str(verdict)
             assert "a.service runs" in str(promise("s", wanted, ()))
@@ -338,7 +338,7 @@ class TestDoor:
         box.die("b.service", restarts=False, leaves=left)
         box.begin("b.service")
         asked = box.units_by_name["b.service"]
-        verdict = refused(box.door(box.asker()).admit("b.service", invocation=asked.invocation))
+        verdict = refused(box.admission(box.asker()).admit("b.service", invocation=asked.invocation))
         assert (verdict.need_bytes, verdict.free_bytes) == (13, 10)
         assert [holder.pid for holder in verdict.holders] == [left[0].pid]
         assert not verdict.may_pass, "nobody knows when it ends"
@@ -351,17 +351,17 @@ class TestDoor:
         started(box, "a.service")
         box.begin("c.service")
         invocation = box.units_by_name["c.service"].invocation
-        verdict = refused(box.door(box.asker()).admit("c.service", invocation=invocation))
+        verdict = refused(box.admission(box.asker()).admit("c.service", invocation=invocation))
         assert (verdict.free_bytes, verdict.promised_bytes) == (13, 10)
         box.grow(box.of_unit("a.service")[1], 4)
-        verdict = refused(box.door(box.asker()).admit("c.service", invocation=invocation))
+        verdict = refused(box.admission(box.asker()).admit("c.service", invocation=invocation))
         assert (verdict.free_bytes, verdict.promised_bytes) == (9, 6), "what it takes itself is"
 
     def test_a_condition_is_judged_by_its_own_environment_and_not_by_what_was_left_behind(self, box: Box) -> None:
         started(box, "a.service")
         box.die("a.service", restarts=False, leaves=box.of_unit("a.service"))
         box.begin("a.service")
-        look = box.door(box.asker()).take_stock()[1]
+        look = box.admission(box.asker()).take_stock()[1]
         assert look.live["a.service"].pid == box.units_by_name["a.service"].asking
 
     def left_by_its_router(self, box: Box, state: str = "S") -> Process:
@@ -383,7 +383,7 @@ class TestDoor:
     ) -> None:
         old = self.left_by_its_router(box, state)
         box.grow(box.spawn(None, {1: 5}), 5)
-        guard = box.door(box.asker())
+        guard = box.admission(box.asker())
         verdict = refused(guard.admit(ROUTER, DEFAULT))
         assert (verdict.need_bytes, verdict.free_bytes) == (9, 9)
         box.processes.popitem()
@@ -401,7 +401,7 @@ class TestDoor:
     def test_a_switch_promises_the_model_that_another_process_still_has_from_before(self, box: Box) -> None:
         self.left_by_its_router(box)
         wanted = [(ROUTER, DEFAULT, NEEDS[ROUTER, DEFAULT])]
-        assert box.door(box.asker()).promise("s", wanted, ()) is None
+        assert box.admission(box.asker()).promise("s", wanted, ()) is None
         assert [entry.switch for entry in commitments(box) if entry.model] == ["", "s"]
 
     def test_unloading_a_model_does_not_make_room_of_what_outlived_its_router(self, box: Box) -> None:
@@ -410,14 +410,14 @@ class TestDoor:
         new = box.serving(DEFAULT)
         assert new is not None
         box.grow(new, 4)
-        door = box.door(box.asker())
+        door = box.admission(box.asker())
         assert not door.would_admit(ROUTER, "o", without=[DEFAULT]), "14 of 15"
         box.end(box.stuck()[0])
         box.release(1, 9)
         assert door.would_admit(ROUTER, "o", without=[DEFAULT])
 
     def test_a_ledger_that_is_not_there_yet_is_no_news(self, box: Box) -> None:
-        door = box.door(box.asker())
+        door = box.admission(box.asker())
         box.begin("a.service")
         assert isinstance(door.admit("a.service", invocation=box.units_by_name["a.service"].invocation), Granted)
         box.proceed("a.service")
@@ -428,7 +428,7 @@ class TestDoor:
     def test_who_only_asks_rebuilds_it_too_and_says_so_alone(self, box: Box, how: str) -> None:
         started(box, ROUTER)
         box.damage(how)
-        first, second = box.door(box.asker()), box.door(box.asker())
+        first, second = box.admission(box.asker()), box.admission(box.asker())
         first.would_admit(ROUTER, DEFAULT, without=())
         assert first.take_news()
         box.begin("a.service")

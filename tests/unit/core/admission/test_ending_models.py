@@ -43,7 +43,7 @@ def box(tmp_path: Path) -> Noting:
     box.start_router()
     box.load_default()
     box.grow(model(box), 9)
-    box.door(box.asker()).take_stock()
+    box.admission(box.asker()).take_stock()
     return box
 
 
@@ -56,7 +56,7 @@ def model(box: Box) -> Process:
 @pytest.mark.parametrize("state", ["D", "Z"])
 def test_what_it_held_is_not_learned_as_its_routers_own(box: Noting, state: str) -> None:
     model(box).state = state
-    box.door(box.asker()).take_stock()
+    box.admission(box.asker()).take_stock()
     assert box.noted == {DEFAULT: {1: 9}}
 
 
@@ -64,19 +64,19 @@ def test_what_it_held_is_not_learned_as_its_routers_own(box: Noting, state: str)
 def test_nor_where_it_is_gone_between_two_looks(box: Noting, call: int) -> None:
     ended = model(box)
     box.meddle[box.calls + call] = lambda: box.end(ended)
-    box.door(box.asker()).take_stock()
+    box.admission(box.asker()).take_stock()
     assert box.noted == {DEFAULT: {1: 9}}
 
 
 def test_what_it_still_holds_is_not_counted_beside_what_it_was_promised(box: Noting) -> None:
     model(box).state = "D"
-    assert isinstance(box.door(box.asker()).admit(OTHER, invocation="its own"), Granted)
+    assert isinstance(box.admission(box.asker()).admit(OTHER, invocation="its own"), Granted)
 
 
 def test_who_is_short_of_it_may_wait(box: Noting) -> None:
     box.grow(box.spawn(None, {1: 6}), 6)
     model(box).state = "D"
-    verdict = box.door(box.asker()).admit(OTHER, invocation="its own")
+    verdict = box.admission(box.asker()).admit(OTHER, invocation="its own")
     assert isinstance(verdict, Refused)
     assert verdict.may_pass
 
@@ -84,5 +84,5 @@ def test_who_is_short_of_it_may_wait(box: Noting) -> None:
 def test_after_the_ledger_was_lost_it_is_no_model_of_its_own(box: Noting) -> None:
     box.damage("lost")
     model(box).state = "D"
-    state, _, _ = box.door(box.asker()).take_stock()
+    state, _, _ = box.admission(box.asker()).take_stock()
     assert [(entry.unit, entry.model) for entry in state.commitments] == [(ROUTER, "")]

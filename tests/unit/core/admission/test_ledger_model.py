@@ -37,13 +37,13 @@ class Switch:
     def __init__(self, box: Box, number: int, target: frozenset[str]) -> None:
         self.box, self.id, self.target = box, f"switch-{number}", target
         self.pid = box.asker()
-        self.door = box.door(self.pid)
+        self.admission = box.admission(self.pid)
         self.steps: Iterator[None] = self._run()
         self.patience = 25
 
     def _run(self) -> Iterator[None]:
         yield from self._work()
-        self.door.end_switch(self.id)
+        self.admission.end_switch(self.id)
 
     def _work(self) -> Iterator[None]:
         box = self.box
@@ -56,7 +56,7 @@ class Switch:
             wanted.append((ROUTER, DEFAULT, NEEDS[ROUTER, DEFAULT]))
         ending = up - self.target
         try:
-            if self.door.promise(self.id, wanted, ending) is not None:
+            if self.admission.promise(self.id, wanted, ending) is not None:
                 return
         except GpumodError:
             return
@@ -77,7 +77,7 @@ class Switch:
         if not loads or router.sub != "running" or any(load.model == DEFAULT for load in box.loads):
             return
         invocation = router.invocation
-        if isinstance(self.door.admit(ROUTER, DEFAULT, switch=self.id), Granted):
+        if isinstance(self.admission.admit(ROUTER, DEFAULT, switch=self.id), Granted):
             box.call()
             box.load(DEFAULT, invocation)
             # The driver's call returns when the load has begun.
@@ -91,14 +91,14 @@ class Turning:
     def __init__(self, box: Box, verb: str, keep: int) -> None:
         self.box, self.verb, self.keep = box, verb, keep
         self.pid = box.asker()
-        self.door = box.door(self.pid)
+        self.admission = box.admission(self.pid)
         self.turn: Closeable | None = None
         self.steps = self._run()
 
     def _run(self) -> Iterator[None]:
         while self.turn is None:
             yield
-            self.turn = self.door.try_turn(SLEEPER)
+            self.turn = self.admission.try_turn(SLEEPER)
         with suppress(GpumodError):
             yield from self._sleep() if self.verb == "sleep" else self._wake()
         self.end()
@@ -106,7 +106,7 @@ class Turning:
     def _sleep(self) -> Iterator[None]:
         asleep = self._is_asleep()
         yield
-        known = self.door.promises_of(SLEEPER)
+        known = self.admission.promises_of(SLEEPER)
         process = self.box.sleeper()
         leaves = {gpu: held if asleep else held // 2 for gpu, held in process.held.items()} if process else {}
         yield
@@ -114,14 +114,14 @@ class Turning:
         yield
         if self._is_asleep():
             yield
-            self.door.shrink(SLEEPER, known, leaves)
+            self.admission.shrink(SLEEPER, known, leaves)
 
     def _wake(self) -> Iterator[None]:
         if not self._is_asleep():
             return
         yield
         invocation = self.box.units_by_name[SLEEPER].invocation
-        if isinstance(self.door.admit(SLEEPER, invocation=invocation), Granted):
+        if isinstance(self.admission.admit(SLEEPER, invocation=invocation), Granted):
             yield
             self._order()
             yield
@@ -342,7 +342,7 @@ class Story:
         invocation = router.invocation
         self.arm()
         try:
-            verdict = box.door(self.guard).admit(ROUTER, model)
+            verdict = box.admission(self.guard).admit(ROUTER, model)
             if isinstance(verdict, Granted):
                 self.tell("yes")
                 box.call()
@@ -372,7 +372,7 @@ class Story:
         for load in self.box.loads:
             if load.model in self.grants:
                 self.box.loads.remove(load)
-                self.box.door(self.guard).withdraw(self.grants.pop(load.model))
+                self.box.admission(self.guard).withdraw(self.grants.pop(load.model))
                 return
 
     def model_ends(self) -> None:
@@ -452,7 +452,7 @@ class Story:
             self.box.alive.discard(self.switch.pid)
             self.switch = None
         if self.switch is not None and self.switch.patience < 0:
-            self.switch.door.end_switch(self.switch.id)
+            self.switch.admission.end_switch(self.switch.id)
             self.kill_switch()
         self.disarm()
 
@@ -470,7 +470,7 @@ class Story:
         self.arm()
         pid = self.box.asker()
         try:
-            self.box.door(pid).take_stock()
+            self.box.admission(pid).take_stock()
         except Killed:
             self.tell("killed")
         self.box.alive.discard(pid)
@@ -496,14 +496,14 @@ class Story:
             return
         box.land()
         for model in [model for model in self.grants if box.serving(model) is None]:
-            box.door(self.guard).withdraw(self.grants.pop(model))
+            box.admission(self.guard).withdraw(self.grants.pop(model))
         box.now += LONG_S
-        box.door(box.asker()).take_stock()
+        box.admission(box.asker()).take_stock()
         for turning in [*self.turnings]:
             self._end_turn(turning)
         box.obey(0)
         # What sleeps is promised its whole need but for a unit that was shrunk.
-        still_open = box.door(box.asker()).still_open()
+        still_open = box.admission(box.asker()).still_open()
         asleep, held = [], []
         for process in box.processes.values():
             if process.asleep:
@@ -546,7 +546,7 @@ class Story:
             box.release(gpu, 100)
         assert all(unit.is_down for unit in box.units_by_name.values())
         assert not box.processes
-        door = box.door(box.asker())
+        door = box.admission(box.asker())
         door.take_stock()
         box.now += LONG_S
         left = door.take_stock()[0].commitments
@@ -658,7 +658,7 @@ def test_who_is_slow_between_the_grant_and_the_wake_keeps_everybody_else_from_tu
         assert [*Turning(box, "sleep", 1).steps]
         (process,) = box.of_unit(SLEEPER)
         slow, other = Turning(box, "wake", 1), Turning(box, "sleep", 1)
-        while box.door(slow.pid).still_open()[SLEEPER, ""] == {0: 0}:
+        while box.admission(slow.pid).still_open()[SLEEPER, ""] == {0: 0}:
             next(slow.steps)
         for _ in range(50):
             next(other.steps)
@@ -705,13 +705,13 @@ def everybody_asks(box: Box) -> None:
     box.begin(ROUTER)
     box.ask(ROUTER)
     box.proceed(ROUTER)
-    guard = box.door(box.asker())
+    guard = box.admission(box.asker())
     if isinstance(guard.admit(ROUTER, "o"), Granted):
         box.call()
         box.load("o", box.units_by_name[ROUTER].invocation)
         box.call()
     switch = box.asker()
-    door = box.door(switch)
+    door = box.admission(switch)
     if door.promise("s", [("a.service", "", NEEDS["a.service", ""])], ()) is None:
         box.begin("a.service")
         box.call()

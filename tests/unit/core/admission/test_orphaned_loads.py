@@ -22,14 +22,14 @@ def box(tmp_path: Path) -> Box:
 
 def admit_and_die(box: Box, *, sent: bool) -> None:
     guard = box.asker()
-    assert isinstance(box.door(guard).admit(ROUTER, "o"), Granted)
+    assert isinstance(box.admission(guard).admit(ROUTER, "o"), Granted)
     if sent:
         box.load("o", box.units_by_name[ROUTER].invocation)
     box.alive.discard(guard)
 
 
 def ask_for(box: Box, unit: str) -> Granted | Refused:
-    return box.door(box.asker()).admit(unit, invocation="its own")
+    return box.admission(box.asker()).admit(unit, invocation="its own")
 
 
 def test_while_its_router_hangs_it_is_promised(box: Box) -> None:
@@ -73,7 +73,7 @@ def test_a_clock_that_is_set_makes_no_time_pass(box: Box) -> None:
 
 def test_a_switch_asks_too(box: Box) -> None:
     admit_and_die(box, sent=False)
-    door = box.door(box.asker())
+    door = box.admission(box.asker())
     wanted = [(OTHER, "", {0: 8, 1: 8})]
     assert door.promise("s", wanted, ()) is not None
     box.now += ORPHAN_S
@@ -89,7 +89,7 @@ def test_it_ends_with_its_router(box: Box) -> None:
 
 def test_a_load_that_a_switch_asked_a_hanging_router_for_outlives_the_switch(box: Box) -> None:
     switch = box.asker()
-    door = box.door(switch)
+    door = box.admission(switch)
     assert door.promise("s", [(ROUTER, DEFAULT, {1: 9}), ("b.service", "", {0: 13})], ()) is None
     assert isinstance(door.admit(ROUTER, DEFAULT, switch="s"), Granted)
     box.load(DEFAULT, box.units_by_name[ROUTER].invocation)
@@ -97,14 +97,14 @@ def test_a_load_that_a_switch_asked_a_hanging_router_for_outlives_the_switch(box
     door.end_switch("s")
     (left,) = [entry for entry in door.take_stock()[0].commitments if not entry.is_bound]
     assert (left.unit, left.model) == (ROUTER, DEFAULT), "what was only promised is void"
-    assert isinstance(box.door(box.asker()).admit(ROUTER, "o"), Refused)
+    assert isinstance(box.admission(box.asker()).admit(ROUTER, "o"), Refused)
     box.hangs = False
     box.land()
     assert [entry.model for entry in door.take_stock()[0].commitments if entry.process] == [DEFAULT]
 
 
 def test_after_the_ledger_was_lost_every_router_has_to_answer_first(box: Box) -> None:
-    guard = box.door(box.asker())
+    guard = box.admission(box.asker())
     assert isinstance(guard.admit(ROUTER, "o"), Granted)
     box.load("o", box.units_by_name[ROUTER].invocation)
     box.hangs = True
@@ -132,7 +132,7 @@ def test_after_the_ledger_was_lost_every_router_has_to_answer_first(box: Box) ->
 
 def test_a_router_that_asks_to_start_need_not_answer_for_itself(box: Box) -> None:
     box.damage("lost")
-    box.door(box.asker()).take_stock()
+    box.admission(box.asker()).take_stock()
     box.die(ROUTER, restarts=False)
     box.now += YEAR_S
     box.begin(ROUTER)

@@ -22,7 +22,7 @@ def box(tmp_path: Path) -> Box:
 
 
 def would(box: Box, *without: str) -> bool:
-    return box.door(box.asker()).would_admit(ROUTER, "o", without=without)
+    return box.admission(box.asker()).would_admit(ROUTER, "o", without=without)
 
 
 @pytest.mark.parametrize("held", [9, 4, 0])
@@ -64,7 +64,7 @@ def test_no_switch_is_advised_where_the_whole_gpu_is_too_small(
 ) -> None:
     needs: dict[tuple[str, str], Mapping[int, int]] = {**NEEDS, (ROUTER, "o"): {1: need}}
     monkeypatch.setattr(ledger_world, "NEEDS", needs)
-    refused = box.door(box.asker()).admit(ROUTER, "o")
+    refused = box.admission(box.asker()).admit(ROUTER, "o")
     assert isinstance(refused, Refused)
     assert refused.is_hopeless is hopeless
     text = refuse(refused, Counts(), loaded=[(DEFAULT, "r")], mode="code").body

@@ -78,7 +78,7 @@ def test_a_router_is_asked_for_no_model_while_another_process_asks_it_for_one() 
     host = DemoHost(running=["glm-code"])
     unload(host, GLM)
     service = host.registry.service("glm-code")
-    turn = host.door.try_turn(service.unit)
+    turn = host.admission.try_turn(service.unit)
     assert turn is not None
 
     def load_elsewhere() -> None:
@@ -309,7 +309,7 @@ def test_everything_about_one_unit() -> None:
 
 def test_a_learned_peak_is_told() -> None:
     host = DemoHost(running=["vllm-embedding"])
-    host.door.take_stock()
+    host.admission.take_stock()
     assert any("4875 MiB were measured" in text for text in Manager(host).details("vllm-embedding").needs)
 
 

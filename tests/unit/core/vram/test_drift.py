@@ -48,9 +48,9 @@ def test_a_unit_and_a_models_load_are_refused_where_the_server_sees_other_gpus(t
     box.visible[ROUTER] = "GPU-0"
     assert box.ask(ROUTER) == "yes"
     box.proceed(ROUTER)
-    assert isinstance(box.door(box.asker()).admit(ROUTER, DEFAULT), Granted)
+    assert isinstance(box.admission(box.asker()).admit(ROUTER, DEFAULT), Granted)
     box.visible[ROUTER] = "GPU-0,GPU-1"
-    refused = box.door(box.asker()).admit(ROUTER, "o")
+    refused = box.admission(box.asker()).admit(ROUTER, "o")
     assert isinstance(refused, Refused)
     assert "set to GPU 0, 1" in refused.reason
 

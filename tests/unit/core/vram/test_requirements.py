@@ -9,7 +9,7 @@ from gpumod_tui.adapters.models.files import ModelFolder
 from gpumod_tui.core.models import DriverKind, GpuReading, GpuSample, Service
 from gpumod_tui.core.text import GIB, MIB
 from gpumod_tui.core.vram.need import Need, UnknownNeed
-from gpumod_tui.core.vram.requirements import ROUTER_BYTES, NeedBook
+from gpumod_tui.core.vram.requirements import ROUTER_BYTES, VramRequirements
 from gpumod_tui.demo.ledger import MemoryPeaks
 from tests.unit._gguf_files import BASE, write_gguf
 
@@ -59,8 +59,8 @@ def programs() -> Programs:
 
 
 @pytest.fixture
-def book(programs: Programs) -> NeedBook:
-    return NeedBook(ModelFolder(), MemoryPeaks(), programs)
+def book(programs: Programs) -> VramRequirements:
+    return VramRequirements(ModelFolder(), MemoryPeaks(), programs)
 
 
 def known(need: Need | UnknownNeed) -> Need:
@@ -68,7 +68,7 @@ def known(need: Need | UnknownNeed) -> Need:
     return need
 
 
-def test_a_router_needs_little_and_its_default_model_what_is_declared(book: NeedBook, router: Service) -> None:
+def test_a_router_needs_little_and_its_default_model_what_is_declared(book: VramRequirements, router: Service) -> None:
     assert dict(known(book.unit_need(router, READING)).by_gpu) == {0: ROUTER_BYTES}
     need = known(book.model_need(router, "declared", READING))
     assert dict(need.by_gpu) == {0: 20 * GIB}
@@ -77,7 +77,9 @@ def test_a_router_needs_little_and_its_default_model_what_is_declared(book: Need
     assert need.measured_peak_bytes is None
 
 
-def test_other_models_are_estimated_from_their_files_with_the_routers_settings(book: NeedBook, router: Service) -> None:
+def test_other_models_are_estimated_from_their_files_with_the_routers_settings(
+    book: VramRequirements, router: Service
+) -> None:
     need = known(book.model_need(router, "m", READING))
     assert need.is_estimate
     assert "KV cache 2 MiB" in need.basis, "2 layers × 8192 cells × (32 + 32) × 2 bytes"
@@ -86,7 +88,9 @@ def test_other_models_are_estimated_from_their_files_with_the_routers_settings(b
     assert known(book.model_need(router, "big", READING)).total_bytes == need.total_bytes
 
 
-def test_a_models_own_command_line_goes_before_the_preset(book: NeedBook, router: Service, folder: Path) -> None:
+def test_a_models_own_command_line_goes_before_the_preset(
+    book: VramRequirements, router: Service, folder: Path
+) -> None:
     plain = known(book.model_need(router, "m", READING))
     assert known(book.model_need(router, "m", READING, args=ARGV)) == plain
     larger = known(book.model_need(router, "m", READING, args=[*ARGV, "--ctx-size", "65536"]))
@@ -95,7 +99,7 @@ def test_a_models_own_command_line_goes_before_the_preset(book: NeedBook, router
     assert known(book.model_need(router, "unlisted", READING, args=elsewhere)) == plain
 
 
-def test_a_projector_beside_the_model_counts(book: NeedBook, router: Service, folder: Path) -> None:
+def test_a_projector_beside_the_model_counts(book: VramRequirements, router: Service, folder: Path) -> None:
     before = known(book.model_need(router, "big", READING))
     write_gguf(folder / "big" / "mmproj-big.gguf", "clip", {"block_count": 1}, {"v.patch": (1024, 1024)})
     need = known(book.model_need(router, "big", READING))
@@ -103,7 +107,9 @@ def test_a_projector_beside_the_model_counts(book: NeedBook, router: Service, fo
     assert "projector 4 MiB" in need.basis
 
 
-def test_a_file_that_tells_too_little_counts_as_more_than_itself(book: NeedBook, router: Service, folder: Path) -> None:
+def test_a_file_that_tells_too_little_counts_as_more_than_itself(
+    book: VramRequirements, router: Service, folder: Path
+) -> None:
     (folder / "odd.gguf").write_bytes(b"x" * MIB)
     need = known(book.model_need(router, "odd", READING))
     assert dict(need.by_gpu) == {0: int(MIB * 1.2)}
@@ -116,7 +122,7 @@ def test_a_file_that_tells_too_little_counts_as_more_than_itself(book: NeedBook,
     assert need.total_bytes >= 900 * MIB, "what is known of it is more than its small file"
 
 
-def test_what_is_nowhere_is_unknown(book: NeedBook, router: Service) -> None:
+def test_what_is_nowhere_is_unknown(book: VramRequirements, router: Service) -> None:
     for need in (
         book.model_need(router, "gone", READING),
         book.model_need(replace(router, gpus=(7,)), "declared", READING),
@@ -129,13 +135,13 @@ def test_what_is_nowhere_is_unknown(book: NeedBook, router: Service) -> None:
         assert need.hint
 
 
-def test_a_service_without_vram_needs_none_even_without_nvml(book: NeedBook, router: Service) -> None:
+def test_a_service_without_vram_needs_none_even_without_nvml(book: VramRequirements, router: Service) -> None:
     none = replace(router, vram_bytes=0)
     assert known(book.unit_need(none, None)).total_bytes == 0
     assert known(book.model_need(none, "m", None)).total_bytes == 0
 
 
-def test_a_single_model_server_is_estimated_where_nothing_is_declared(book: NeedBook, folder: Path) -> None:
+def test_a_single_model_server_is_estimated_where_nothing_is_declared(book: VramRequirements, folder: Path) -> None:
     service = Service("s", "S", DriverKind.LLAMACPP, 9000, model_path=folder / "m.gguf", gpus=(0, 1))
     need = known(book.unit_need(service, READING))
     assert need.is_estimate
@@ -146,7 +152,7 @@ def test_a_single_model_server_is_estimated_where_nothing_is_declared(book: Need
     }
 
 
-def test_a_declared_split_counts_gpu_by_gpu(book: NeedBook, router: Service, folder: Path) -> None:
+def test_a_declared_split_counts_gpu_by_gpu(book: VramRequirements, router: Service, folder: Path) -> None:
     split = {"gpus": (1, 0), "vram_bytes": 20 * GIB, "gpu_shares": (15 * GIB, 5 * GIB)}
     service = Service("s", "S", DriverKind.LLAMACPP, 9000, model_path=folder / "m.gguf", **split)  # type: ignore[arg-type]
     assert known(book.unit_need(service, READING)).by_gpu == {1: 15 * GIB, 0: 5 * GIB}
@@ -160,7 +166,7 @@ def test_a_declared_split_counts_gpu_by_gpu(book: NeedBook, router: Service, fol
     assert "set vram_mb to [15360, 6144] or more" in need.warning
 
 
-def test_what_is_not_declared_is_split_as_the_model_is_dealt_out(book: NeedBook, folder: Path) -> None:
+def test_what_is_not_declared_is_split_as_the_model_is_dealt_out(book: VramRequirements, folder: Path) -> None:
     layers = {f"blk.{layer}.attn_q.weight": (64, 64 * (9 if layer else 1)) for layer in range(2)}
     write_gguf(folder / "uneven.gguf", "llama", BASE, {**TENSORS, **layers})
     service = Service("s", "S", DriverKind.LLAMACPP, 9000, model_path=folder / "uneven.gguf", gpus=(0, 1))
@@ -168,7 +174,7 @@ def test_what_is_not_declared_is_split_as_the_model_is_dealt_out(book: NeedBook,
     assert by_gpu[0] > by_gpu[1], "the first GPU holds both layers, the second the output"
 
 
-def test_vllm_takes_its_share_unless_more_is_declared(book: NeedBook) -> None:
+def test_vllm_takes_its_share_unless_more_is_declared(book: VramRequirements) -> None:
     service = Service("v", "V", DriverKind.VLLM, 8000, unit_vars={"gpu_mem_util": 0.5})
     assert dict(known(book.unit_need(service, READING)).by_gpu) == {0: 13 * GIB}
     need = known(book.unit_need(replace(service, vram_bytes=2 * GIB), READING))
@@ -180,7 +186,7 @@ def test_vllm_takes_its_share_unless_more_is_declared(book: NeedBook) -> None:
 # --- measured
 
 
-def test_a_higher_measurement_wins_and_warns_the_one_who_declared_less(book: NeedBook, router: Service) -> None:
+def test_a_higher_measurement_wins_and_warns_the_one_who_declared_less(book: VramRequirements, router: Service) -> None:
     book.note(book.model_key(router, "declared", READING), {0: 21 * GIB})
     need = known(book.model_need(router, "declared", READING))
     assert dict(need.by_gpu) == {0: 21 * GIB}
@@ -190,7 +196,7 @@ def test_a_higher_measurement_wins_and_warns_the_one_who_declared_less(book: Nee
     assert "vram_mb to 21504" in need.warning
 
 
-def test_every_preset_that_declares_too_little_is_named(book: NeedBook, router: Service) -> None:
+def test_every_preset_that_declares_too_little_is_named(book: VramRequirements, router: Service) -> None:
     app = Service("app", "App", DriverKind.FASTAPI, 9000, vram_bytes=GIB)
     assert book.underdeclared((router, app), READING) == ()
     book.note(book.model_key(router, "declared", READING), {0: 21 * GIB})
@@ -201,7 +207,7 @@ def test_every_preset_that_declares_too_little_is_named(book: NeedBook, router: 
     assert book.underdeclared((router, app), None) == ()
 
 
-def test_a_lower_measurement_is_told_and_changes_nothing(book: NeedBook, router: Service) -> None:
+def test_a_lower_measurement_is_told_and_changes_nothing(book: VramRequirements, router: Service) -> None:
     book.note(book.model_key(router, "declared", READING), {0: 15 * GIB})
     need = known(book.model_need(router, "declared", READING))
     assert dict(need.by_gpu) == {0: 20 * GIB}
@@ -216,7 +222,7 @@ def test_a_lower_measurement_is_told_and_changes_nothing(book: NeedBook, router:
 
 
 def test_what_declares_no_gpu_memory_and_was_measured_to_take_some_counts_with_it(
-    book: NeedBook, router: Service
+    book: VramRequirements, router: Service
 ) -> None:
     app = Service("app", "App", DriverKind.COMMAND, vram_bytes=0, unit_vars={"command": ["a"]})
     none = replace(router, vram_bytes=0)
@@ -229,33 +235,33 @@ def test_what_declares_no_gpu_memory_and_was_measured_to_take_some_counts_with_i
     assert about == "app declares 0 MiB, and 3072 MiB were measured: set vram_mb to 3072 or more"
 
 
-def test_a_measurement_beyond_an_estimate_warns_nobody(book: NeedBook, router: Service) -> None:
+def test_a_measurement_beyond_an_estimate_warns_nobody(book: VramRequirements, router: Service) -> None:
     book.note(book.model_key(router, "m", READING), {0: 9 * GIB, 1: GIB})
     need = known(book.model_need(router, "m", READING))
     assert dict(need.by_gpu) == {0: 9 * GIB, 1: GIB}
     assert need.warning == ""
 
 
-def test_a_measurement_makes_a_need_known(book: NeedBook) -> None:
+def test_a_measurement_makes_a_need_known(book: VramRequirements) -> None:
     service = Service("app", "App", DriverKind.FASTAPI, 9000)
     book.note(book.unit_key(service, READING), {0: 3 * GIB})
     assert dict(known(book.unit_need(service, READING)).by_gpu) == {0: 3 * GIB}
 
 
-def test_a_router_that_makes_a_context_is_counted_once_it_was_seen(book: NeedBook, router: Service) -> None:
+def test_a_router_that_makes_a_context_is_counted_once_it_was_seen(book: VramRequirements, router: Service) -> None:
     book.note(book.unit_key(router, READING), {0: 555 * MIB})
     need = known(book.unit_need(router, READING))
     assert dict(need.by_gpu) == {0: 555 * MIB}
     assert need.warning == "", "a router's own process is nothing that a preset declares"
 
 
-def test_what_was_measured_under_a_command_line_counts_in_a_plan(book: NeedBook, router: Service) -> None:
+def test_what_was_measured_under_a_command_line_counts_in_a_plan(book: VramRequirements, router: Service) -> None:
     book.note(book.model_key(router, "declared", READING, args=ARGV), {0: 22 * GIB})
     assert known(book.model_need(router, "declared", READING)).total_bytes == 22 * GIB
 
 
 def test_another_server_driver_card_file_or_argument_is_measured_anew(
-    book: NeedBook, router: Service, programs: Programs, folder: Path
+    book: VramRequirements, router: Service, programs: Programs, folder: Path
 ) -> None:
     book.note(book.model_key(router, "m", READING), {0: 9 * GIB})
 

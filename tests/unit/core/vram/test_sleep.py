@@ -51,7 +51,7 @@ class Box:
         return not self.host.units.states([f"{name}.service"])[f"{name}.service"].is_down
 
     def entry(self) -> Commitment:
-        state, _, _ = self.host.door.take_stock()
+        state, _, _ = self.host.admission.take_stock()
         (found,) = [one for one in state.commitments if one.unit == UNIT and not one.model]
         return found
 
@@ -75,7 +75,7 @@ def test_a_mode_without_it_puts_it_to_sleep_and_uses_its_room(box: Box) -> None:
     assert (result.slept, result.stopped, result.started) == ((EMBEDDING,), (), ("glm-code",))
     assert box.asleep()
     assert box.entry().needs[0] < before // 2
-    assert box.host.door.still_open()[UNIT, ""] == {0: 0}
+    assert box.host.admission.still_open()[UNIT, ""] == {0: 0}
 
 
 def test_back_it_wakes_in_the_same_life_and_the_router_unloads(box: Box) -> None:
@@ -142,7 +142,7 @@ def test_a_refused_wake_at_the_guard_leaves_the_promise_as_it_is(box: Box) -> No
     box.switch("other")
     held = box.entry()
     box.host.foreign(20000)
-    box.host.door.admit(UNIT, invocation=held.invocation)
+    box.host.admission.admit(UNIT, invocation=held.invocation)
     assert box.entry() == held
 
 
@@ -153,7 +153,7 @@ def test_a_wake_that_fails_leaves_it_asleep_again(box: Box) -> None:
     assert (result.outcome, result.woken) == (Outcome.FAILED, ())
     assert any("does not wake" in str(error) and error.journal for error in result.errors)
     assert box.asleep()
-    assert box.host.door.still_open()[UNIT, ""] == {0: 0}
+    assert box.host.admission.still_open()[UNIT, ""] == {0: 0}
 
 
 def test_a_wake_that_fails_where_sleep_fails_too_is_stopped(box: Box) -> None:
@@ -169,18 +169,18 @@ def test_one_that_sleeps_and_is_promised_more_is_put_to_sleep_once_more_and_prom
     assert box.entry().needs[0] >= 5000 * MIB
     result = box.switch("code")
     assert (result.success, result.slept, result.stopped) == (True, (EMBEDDING,), ())
-    assert box.host.door.still_open()[UNIT, ""] == {0: 0}
+    assert box.host.admission.still_open()[UNIT, ""] == {0: 0}
 
 
 def test_while_somebody_else_has_the_turn_it_is_neither_woken_nor_put_to_sleep(box: Box) -> None:
-    turn = box.host.door.try_turn(UNIT)
+    turn = box.host.admission.try_turn(UNIT)
     assert turn is not None
     result = box.service("sleep")
     assert (result.outcome, box.is_up(), box.asleep()) == (Outcome.FAILED, True, False)
     assert "another process" in str(result.errors[0])
     box.in_a_while(turn.close)
     assert box.service("sleep").success
-    turn = box.host.door.try_turn(UNIT)
+    turn = box.host.admission.try_turn(UNIT)
     assert turn is not None
     assert box.service("wake").outcome is Outcome.FAILED
     assert box.asleep()
@@ -189,27 +189,27 @@ def test_while_somebody_else_has_the_turn_it_is_neither_woken_nor_put_to_sleep(b
 
 
 def test_one_admitted_since_it_was_seen_awake_is_not_shrunk(box: Box) -> None:
-    known = box.host.door.promises_of(UNIT)
+    known = box.host.admission.promises_of(UNIT)
     needs = box.entry().needs
-    box.host.door.admit(UNIT, invocation=box.entry().invocation)
-    assert box.host.door.shrink(UNIT, known, {0: 32 * GIB}) is False
+    box.host.admission.admit(UNIT, invocation=box.entry().invocation)
+    assert box.host.admission.shrink(UNIT, known, {0: 32 * GIB}) is False
     assert box.entry().needs == needs
 
 
 def test_what_a_switch_promised_its_next_life_is_not_shrunk_by_the_sleep_of_this_one(box: Box) -> None:
-    assert box.host.door.promise("a switch", [(UNIT, "", {0: 5000 * MIB})], ending={UNIT}) is None
-    known = box.host.door.promises_of(UNIT)
+    assert box.host.admission.promise("a switch", [(UNIT, "", {0: 5000 * MIB})], ending={UNIT}) is None
+    known = box.host.admission.promises_of(UNIT)
     assert len(known) == 2
-    assert box.host.door.shrink(UNIT, known, {0: 32 * GIB}) is False
-    state, _, _ = box.host.door.take_stock()
+    assert box.host.admission.shrink(UNIT, known, {0: 32 * GIB}) is False
+    state, _, _ = box.host.admission.take_stock()
     (its_next,) = [one for one in state.commitments if one.unit == UNIT and not one.invocation]
     assert its_next.needs[0] == 5000 * MIB
 
 
 def test_one_that_holds_more_than_it_may_is_not_shrunk(box: Box) -> None:
-    known = box.host.door.promises_of(UNIT)
-    assert box.host.door.shrink(UNIT, known, {0: 1000 * MIB}) is False
-    assert box.host.door.shrink(UNIT, known, {0: 32 * GIB}) is True
+    known = box.host.admission.promises_of(UNIT)
+    assert box.host.admission.shrink(UNIT, known, {0: 1000 * MIB}) is False
+    assert box.host.admission.shrink(UNIT, known, {0: 32 * GIB}) is True
 
 
 def test_a_wake_that_hangs_is_cancelled_and_it_sleeps_on(box: Box) -> None:
@@ -218,7 +218,7 @@ def test_a_wake_that_hangs_is_cancelled_and_it_sleeps_on(box: Box) -> None:
     box.in_a_while(box.manager.cancel)
     assert box.service("wake").outcome is Outcome.CANCELLED
     assert box.asleep()
-    assert box.host.door.still_open()[UNIT, ""] == {0: 0}
+    assert box.host.admission.still_open()[UNIT, ""] == {0: 0}
 
 
 def test_a_sleep_that_hangs_is_cancelled_and_its_promise_stays(box: Box) -> None:
@@ -256,7 +256,7 @@ def test_by_hand(box: Box) -> None:
 def test_a_router_is_woken_by_the_load_of_its_default_model_and_not_where_that_does_not_fit(box: Box) -> None:
     box.switch("code")
     assert box.service("sleep", "glm-code").slept == ("glm-code",)
-    assert box.host.door.still_open().keys() == {(UNIT, ""), ("glm-code.service", "")}
+    assert box.host.admission.still_open().keys() == {(UNIT, ""), ("glm-code.service", "")}
     box.host.foreign(20000)
     result = box.service("wake", "glm-code")
     assert result.outcome is Outcome.REFUSED

@@ -1,4 +1,4 @@
-"""The guard, brought in step with its unit files: enabled, started, restarted where its ports changed, taken away."""
+"""Applies changed unit files of the guard: enables, starts, restarts it where its ports changed, or removes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from gpumod_tui.cli._install import Action, Entry
+from gpumod_tui.cli.install.plan import Action, Entry
 from gpumod_tui.core.errors import UnitRefused
 from gpumod_tui.core.models import ActiveState, Listener
 from gpumod_tui.core.units.guard import GUARD_SERVICE, GUARD_SOCKET, guarded_ports, is_guards, strangers

@@ -1,0 +1,1 @@
+"""Installing units: what would be written, the writing, and the guard's own units."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import Final
 
 import pytest
-
-from tests.bed.prepare import cache_dir
 
 WORKERS_A_CPU: Final = 2
 ALONE: Final = "tests/bench/"
@@ -38,12 +37,13 @@ def _turn(item: pytest.Item) -> int:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A benchmark waits until no worker runs another test, and holds up those that come after it."""
+    """A benchmark waits until no worker runs another test, and holds up those that come after it.
+
+    The lock is on this file: runs of other checkouts are not held up, and nothing is left behind.
+    """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
-    lock = cache_dir() / "running"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with Path(__file__).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX if item.nodeid.startswith(ALONE) else fcntl.LOCK_SH)
         return (yield)
 

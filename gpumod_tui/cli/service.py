@@ -1,5 +1,6 @@
 """`gpumod service`."""
 
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -15,6 +16,9 @@ from gpumod_tui.core.switch.manager import Manager
 from gpumod_tui.core.text import format_mib
 from gpumod_tui.core.units.actions import UnitAct, Verb
 from gpumod_tui.wiring import real_host
+
+_INTERRUPT_S = 0.2
+"""How long Ctrl-C may wait while nothing is written."""
 
 
 @click.group()
@@ -238,12 +242,15 @@ def logs(service_id: str, *, lines: int, follow: bool, as_json: bool) -> None:
         except OSError:
             gone.set()
 
+    interrupted: list[int] = []
+    # Not KeyboardInterrupt: Python drops an exception that is raised in a finalizer, and Ctrl-C with it.
+    before = signal.signal(signal.SIGINT, lambda number, _frame: interrupted.append(number))
     follower = host.journal.follow((unit,), show, backlog=lines, report=_JournalFaults())
     try:
-        gone.wait()
-    except KeyboardInterrupt:
-        pass
+        while not interrupted and not gone.wait(_INTERRUPT_S):
+            pass
     finally:
+        signal.signal(signal.SIGINT, before)
         follower.close()
 
 

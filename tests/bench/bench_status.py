@@ -5,6 +5,8 @@ import sys
 from tests.bench.measuring import compiled, in_bed, in_turns, least_ratio, seconds_of, told
 
 TARGET = 1.5
+LIMIT = 1.75
+"""What the suite allows: where system calls are slow, 1.28 to 1.58 were measured."""
 IMPORTS = "import click, msgspec, pynvml, jeepney, jeepney.io.blocking, platformdirs, socket, threading, datetime"
 """What status needs beside gpumod: command line, state and presets, NVML, systemd, the user's folders, clock times."""
 ASKS = """
@@ -24,9 +26,21 @@ for unit in ("glm-code", "nemotron-3-nano", "devstral-small-2", "vllm-embedding"
 """And what it must ask: NVML once, and systemd about four units, whose answers take as long as the machine needs."""
 PROBING = ", http.client"
 """And where a server runs that is to be asked."""
+ASKS_SERVER = """
+import os
+for path in ("/health", "/models"):
+    server = http.client.HTTPConnection("localhost")
+    server.sock = socket.socket(socket.AF_UNIX)
+    server.sock.connect(os.environ["XDG_RUNTIME_DIR"] + "/gpumod/glm-code.sock")
+    server.request("GET", path)
+    server.getresponse().read()
+"""
+"""What it asks a router that runs."""
 
-
-STATES = {"nothing runs": ("blank", IMPORTS + ASKS), "mode code, model loaded": ("code", IMPORTS + PROBING + ASKS)}
+STATES = {
+    "nothing runs": ("blank", IMPORTS + ASKS),
+    "mode code, model loaded": ("code", IMPORTS + PROBING + ASKS + ASKS_SERVER),
+}
 """What runs on the box: its mode, and what a script imports and asks there."""
 
 

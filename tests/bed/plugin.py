@@ -11,6 +11,7 @@ import faulthandler
 import functools
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from tests.bed.forkserver import OUTPUT, REPORTS, ForkServer
 ENTER = Path(__file__).resolve().parent / "enter"
 DEFAULT_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 15.0
+BOOT_TIMEOUT_S = 180.0
 OUTPUT_CHARACTERS = 20_000
 AT_LIMIT = "at-limit"
 """File in the shared folder: what a test that ran past its limit was doing then."""
@@ -152,6 +154,8 @@ def run_in_bed(
     assert process.stdin is not None
     assert process.stdout is not None
     try:
+        if not select.select([process.stdout], [], [], BOOT_TIMEOUT_S)[0]:
+            return None, f"the bed was not ready within {BOOT_TIMEOUT_S:g} s"
         if process.stdout.readline() != b"ready\n":
             return process.wait(END_TIMEOUT_S), f"the bed ended with exit code {process.wait(END_TIMEOUT_S)}"
         server.run(item.nodeid, process, share)
